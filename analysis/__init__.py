@@ -1,0 +1,1 @@
+"""Who wins: leaderboard, champion, report, export, verify."""

@@ -1,0 +1,195 @@
+"""Who wins: constraints first, then the objective. Ties are shown, and "none qualifies" is an answer."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.frame import frame, trial_metrics
+from analysis.rule import LOSS, SCORE, Mode, Rule, effective_rule, failure
+from tracking.ledger import State, SweepState, TrialState
+
+FINISHED = (State.DONE, State.STOPPED)  # a stopped trial left an adapter that may be evaluated, and may win by it
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the rule says of one trial."""
+
+    trial: str
+    number: int
+    objective: float | None
+    failures: tuple[str, ...]  # empty when it qualifies
+
+    @property
+    def qualified(self) -> bool:
+        """Whether the trial may be champion."""
+        return not self.failures
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The outcome of a sweep.
+
+    Attributes:
+        champion: The trial's id; None when none qualifies.
+        ties: Every trial whose objective equals the champion's, itself included, by the order of the tie-break.
+        ranking: Every qualified trial, best first.
+        rule: The rule that was applied.
+        verdicts: Of every trial, by its id.
+        why: Sentences for people.
+    """
+
+    champion: str | None
+    ties: tuple[str, ...]
+    ranking: tuple[str, ...]
+    rule: Rule
+    verdicts: Mapping[str, Verdict]
+    why: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "champion": self.champion,
+            "ties": list(self.ties),
+            "ranking": list(self.ranking),
+            "rule": self.rule.to_dict(),
+            "why": list(self.why),
+            "not_qualified": {
+                key: list(verdict.failures) for key, verdict in self.verdicts.items() if verdict.failures
+            },
+        }
+
+
+def judge(state: SweepState, rule: Rule) -> dict[str, Verdict]:
+    """The verdict on every trial under a rule, in the order of trial numbers."""
+    return {
+        trial.id: _verdict(state, trial, rule)
+        for trial in sorted(state.trials.values(), key=lambda trial: trial.number)
+    }
+
+
+def _verdict(state: SweepState, trial: TrialState, rule: Rule) -> Verdict:
+    metrics = trial_metrics(state, trial)
+    objective = metrics.get(rule.metric)
+    failures = []
+    if trial.state not in FINISHED:
+        failures.append(f"is {trial.state}")
+    elif trial.adapter is None:
+        failures.append(f"is {trial.state} and left no adapter")
+    failures += [text for constraint in rule.constraints if (text := failure(constraint, metrics))]
+    if objective is None:
+        failures.append(f"{rule.metric} is not measured")
+    return Verdict(trial.id, trial.number, objective, tuple(dict.fromkeys(failures)))
+
+
+def order(state: SweepState, rule: Rule, verdicts: Mapping[str, Verdict]) -> list[str]:
+    """All trials, best first: qualified, then by objective (unmeasured last), loss, cost, number."""
+
+    def key(verdict: Verdict) -> tuple[bool, float, float, float, int]:
+        metrics = trial_metrics(state, state.trials[verdict.trial])
+        badness = math.inf if verdict.objective is None else -rule.goodness(verdict.objective)
+        loss, cost = metrics.get(LOSS, math.inf), metrics.get("cost/usd", math.inf)
+        return not verdict.qualified, badness, loss, cost, verdict.number
+
+    return [verdict.trial for verdict in sorted(verdicts.values(), key=key)]
+
+
+def choose(state: SweepState, rule: Rule | None = None) -> Choice:
+    """Apply the sweep's rule (or another one) to what the ledger knows now.
+
+    The champion is a finished trial with an adapter that keeps every constraint and has the best objective. Between
+    equal objectives (to 12 decimals) the lower validation loss is picked, then the lower cost, then the lower number.
+    """
+    rule, note = effective_rule(state, rule)
+    verdicts = judge(state, rule)
+    ranking = tuple(trial for trial in order(state, rule, verdicts) if verdicts[trial].qualified)
+    notes = (note,) if note else ()
+    if not ranking:
+        return Choice(None, (), (), rule, verdicts, (*notes, *_why_none(rule, verdicts)))
+    best = _goodness(rule, verdicts[ranking[0]])
+    ties = tuple(trial for trial in ranking if _goodness(rule, verdicts[trial]) == best)
+    return Choice(ranking[0], ties, ranking, rule, verdicts, (*notes, *_why(state, rule, verdicts, ranking, ties)))
+
+
+def _goodness(rule: Rule, verdict: Verdict) -> float:
+    assert verdict.objective is not None, "only measured trials are compared"
+    return rule.goodness(verdict.objective)
+
+
+def _why(
+    state: SweepState, rule: Rule, verdicts: Mapping[str, Verdict], ranking: tuple[str, ...], ties: tuple[str, ...]
+) -> list[str]:
+    champion = verdicts[ranking[0]]
+    word = "highest" if rule.mode == "max" else "lowest"
+    among = f"{len(ranking)} of {len(verdicts)} trials qualify"
+    sentences = [f"Trial {champion.number} has the {word} {rule.metric}, {champion.objective:.6g}; {among}."]
+    if rule.constraints:
+        sentences.append(f"It keeps {', '.join(str(constraint) for constraint in rule.constraints)}.")
+    if len(ties) > 1:
+        others = ", ".join(str(verdicts[trial].number) for trial in ties[1:])
+        sentences.append(f"It ties with trial {others}; {_tie_break(state, ties)}.")
+    elif len(ranking) > 1:
+        second = verdicts[ranking[1]]
+        sentences.append(f"The runner-up is trial {second.number} with {second.objective:.6g}.")
+    return sentences
+
+
+def _tie_break(state: SweepState, ties: tuple[str, ...]) -> str:
+    first, second = (trial_metrics(state, state.trials[trial]) for trial in ties[:2])
+    for name, words in ((LOSS, "the lower validation loss"), ("cost/usd", "the lower cost")):
+        mine, other = first.get(name, math.inf), second.get(name, math.inf)
+        if mine != other:
+            return f"{words} decides ({mine:.6g} against {other:.6g})"
+    return "loss and cost are equal too, so the lower number decides"
+
+
+def _why_none(rule: Rule, verdicts: Mapping[str, Verdict]) -> list[str]:
+    if not verdicts:
+        return ["No trial qualifies: there are none yet."]
+    reasons = [f"Trial {verdict.number}: {'; '.join(verdict.failures)}." for verdict in verdicts.values()]
+    return [f"No trial qualifies for the {rule}.", *reasons]
+
+
+def shortlist(state: SweepState, top: int, rule: Rule | None = None) -> list[str]:
+    """The best ``top`` trials that break no *measured* constraint: the ones still worth measuring."""
+    rule, _ = effective_rule(state, rule)
+    verdicts = {}
+    for trial in state.trials.values():
+        metrics = trial_metrics(state, trial)
+        measured = tuple(constraint for constraint in rule.constraints if constraint.metric in metrics)
+        verdicts[trial.id] = _verdict(state, trial, Rule(rule.metric, rule.mode, measured))
+    return [trial for trial in order(state, rule, verdicts) if verdicts[trial].qualified][:top]
+
+
+def agreement(state: SweepState, metric: str = SCORE, mode: Mode = "max") -> dict[str, float | int | None]:
+    """Spearman's rank correlation of validation loss and quality over the trials that have both.
+
+    Returns:
+        ``spearman``: +1 when a lower loss always means a better ``metric``; None with fewer than three trials or when
+        one of the two never varies. ``n``: the number of trials.
+    """
+    table = frame(state)
+    if LOSS not in table or metric not in table:
+        return {"spearman": None, "n": 0}
+    both = table[[LOSS, metric]].dropna()
+    n = len(both)
+    if n < 3 or both[LOSS].nunique() < 2 or both[metric].nunique() < 2:
+        return {"spearman": None, "n": n}
+    rho = float(both[LOSS].rank().corr(both[metric].rank()))  # Pearson's on ranks, ties at their mean rank
+    return {"spearman": -rho if mode == "max" else rho, "n": n}
+
+
+def median_trial(state: SweepState, rule: Rule | None = None) -> str | None:
+    """The trial in the middle by its objective (the worse of the two middle ones); None when none has one."""
+    rule, _ = effective_rule(state, rule)
+    measured = [verdict for verdict in judge(state, rule).values() if verdict.objective is not None]
+    ranked = sorted(measured, key=lambda verdict: (_goodness(rule, verdict), -verdict.number))
+    return ranked[(len(ranked) - 1) // 2].trial if ranked else None
+
+
+def default_trial(state: SweepState) -> str | None:
+    """The trial that ran the recipe's own values: number 0 of a sweep that starts there."""
+    start_at = (state.spec.get("search") or {}).get("start_at", "default")
+    first = next((trial for trial in state.trials.values() if trial.number == 0), None)
+    return first.id if first is not None and start_at == "default" else None

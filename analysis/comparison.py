@@ -1,0 +1,43 @@
+"""The plain comparison that says whether a champion means something: the same items, the same code, n in every row."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from analysis.champion import Choice, default_trial, median_trial
+from analysis.frame import arms
+from tracking.ledger import SweepState
+
+ARMS = {"base": "Base model", "base+schema": "Base model, schema enforced"}
+
+
+def comparison(state: SweepState, choice: Choice, split: str = "challenge") -> pd.DataFrame:
+    """Base, base with the schema enforced, default recipe, median trial and champion on one split.
+
+    Returns:
+        One row each, in that order; a trial appears under every role it has. Columns ``role label arm number n`` and
+        the metrics; ``n`` is 0 and metrics are NaN where an arm was not evaluated on the split. Arms that do not
+        exist in this sweep (no default trial, no champion) have no row.
+    """
+    evaluated = arms(state)
+    evaluated = evaluated[evaluated["split"] == split].set_index("arm")
+    names = [name for name in evaluated.columns if "/" in name and evaluated[name].notna().any()]
+    trials = {"default": default_trial(state), "median": median_trial(state, choice.rule), "champion": choice.champion}
+    words = {"default": "Default recipe", "median": "Median trial", "champion": "Champion"}
+    roles = [(arm, label, arm) for arm, label in ARMS.items()]
+    roles += [(role, words[role], trial) for role, trial in trials.items() if trial is not None]
+    rows: list[dict[str, Any]] = []
+    for role, label, arm in roles:
+        measured = evaluated.loc[arm] if arm in evaluated.index else None
+        rows.append(
+            {
+                "role": role,
+                "label": label,
+                "arm": arm,
+                "number": state.trials[arm].number if arm in state.trials else None,
+                "n": 0 if measured is None else int(measured["n"]),
+                **{name: math.nan if measured is None else float(measured[name]) for name in names},
+            }
+        )
+    return pd.DataFrame(rows, columns=["role", "label", "arm", "number", "n", *names]).astype({"number": "Int64"})

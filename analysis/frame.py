@@ -1,0 +1,162 @@
+"""A sweep as tables: one row per trial, per report, or per evaluated arm. Everything in this room reads these.
+
+In a notebook::
+
+    from analysis.frame import frame, open_sweep
+    frame(open_sweep("commerce-sft", Path(".podium"))).sort_values("quality/score")
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sweeps.errors import InvalidInput, Problem, nearest
+from tracking.ledger import FILE_NAME, Evaluation, SweepState, TrialState, read
+from tracking.meters.cost import trial_cost
+
+SPLIT_LATENCY = "latency"
+TRIAL_COLUMNS = ("number", "state", "pool", "step", "max_steps")
+CURVE_METRICS = ("train/loss", "val/loss", "train/lr")
+
+
+def list_sweeps(home: Path) -> list[str]:
+    """The names of the sweeps under ``<home>/runs``, the latest started first."""
+    runs = home / "runs"
+    folders = [path.parent for path in runs.glob(f"*/{FILE_NAME}")] if runs.is_dir() else []
+    return [folder.name for folder in sorted(folders, key=lambda folder: (-_start_time(folder), folder.name))]
+
+
+def _start_time(folder: Path) -> float:
+    """The time of a ledger's first event; a ledger that is not readable yet counts as the oldest."""
+    with (folder / FILE_NAME).open(encoding="utf-8", errors="replace") as file:
+        try:
+            return float(json.loads(file.readline())["t"])
+        except (ValueError, KeyError, TypeError):
+            return -math.inf
+
+
+def open_sweep(name: str | None, home: Path) -> SweepState:
+    """The state of a sweep by its name; of the latest by start time when ``name`` is None.
+
+    Raises:
+        InvalidInput: There is no such sweep; the nearest existing names are told.
+    """
+    names = list_sweeps(home)
+    if name is None:
+        if not names:
+            problem = Problem(str(home / "runs"), "no sweep here yet", "start one with `podium submit SWEEP.yaml`")
+            raise InvalidInput(problem)
+        name = names[0]
+    if name not in names:
+        hint = nearest(name, names) if names else "there are none yet: `podium submit SWEEP.yaml` starts one"
+        raise InvalidInput(Problem("sweep", f'no sweep is called "{name}" under {home / "runs"}', hint))
+    return read(home / "runs" / name)
+
+
+def swept_keys(state: SweepState) -> list[str]:
+    """Every swept key by its path, in the order in which the trials name them."""
+    return list(dict.fromkeys(key for trial in state.trials.values() for key in trial.values))
+
+
+def metric_names(state: SweepState) -> list[str]:
+    """Every metric that some trial has, the cost of a trial included, sorted."""
+    return sorted({name for trial in state.trials.values() for name in trial_metrics(state, trial)})
+
+
+def trial_metrics(state: SweepState, trial: TrialState) -> dict[str, float]:
+    """The finite metrics of one trial. Its cost is the sum of the ledger's cost entries, its evaluation included."""
+    merged: dict[str, float | None] = dict(trial.metrics)
+    merged.update(trial_cost(state, trial.id))
+    return {name: float(value) for name, value in merged.items() if value is not None and math.isfinite(value)}
+
+
+def frame(state: SweepState) -> pd.DataFrame:
+    """One row per trial, indexed by its id, in the order of trial numbers.
+
+    Columns: ``number state pool step max_steps``, every swept key by its path, every metric by its name (NaN where it
+    was not measured), ``seconds`` (wall clock from the first start to the end, or to the last report of a trial that
+    goes on) and ``adapter`` (folder, relative to the run folder, or None).
+    """
+    keys, names = swept_keys(state), metric_names(state)
+    rows = []
+    for trial in sorted(state.trials.values(), key=lambda trial: trial.number):
+        metrics = trial_metrics(state, trial)
+        rows.append(
+            {
+                "trial": trial.id,
+                "number": trial.number,
+                "state": str(trial.state),
+                "pool": trial.pool,
+                "step": trial.step,
+                "max_steps": trial.max_steps,
+                **{key: trial.values.get(key) for key in keys},
+                **{name: metrics.get(name, math.nan) for name in names},
+                "seconds": _seconds(trial),
+                "adapter": trial.adapter,
+            }
+        )
+    columns = ["trial", *TRIAL_COLUMNS, *keys, *names, "seconds", "adapter"]
+    table = pd.DataFrame(rows, columns=columns).set_index("trial")
+    return table.astype(dict.fromkeys([*names, "seconds"], float) | {"adapter": object})
+
+
+def _seconds(trial: TrialState) -> float:
+    if trial.started is None:
+        return math.nan
+    end = trial.ended or max((report["t"] for report in trial.reports), default=trial.started)
+    return float(end - trial.started)
+
+
+def curves(state: SweepState) -> pd.DataFrame:
+    """Every report in long form: ``trial number step train/loss val/loss train/lr``; NaN where a report lacks one.
+
+    A trial that went back to a checkpoint reports a step again; the latest report of a step counts.
+    """
+    rows = []
+    for trial in sorted(state.trials.values(), key=lambda trial: trial.number):
+        latest: dict[int, dict[str, Any]] = {}
+        for report in trial.reports:
+            latest.setdefault(report["step"], {}).update(report)
+        for step in sorted(latest):
+            metrics = {name: _number(latest[step].get(name)) for name in CURVE_METRICS}
+            rows.append({"trial": trial.id, "number": trial.number, "step": step, **metrics})
+    return pd.DataFrame(rows, columns=["trial", "number", "step", *CURVE_METRICS])
+
+
+def arms(state: SweepState) -> pd.DataFrame:
+    """One row per arm and split: ``arm number split n`` and every metric that was evaluated.
+
+    An arm is a trial's id, with its number in ``number``, or a name such as ``base`` or ``base+schema``, without.
+    Several evaluations of an arm on a split are one row: the latest value of each metric, and the smallest n among
+    them, so that no number looks surer than it is.
+    """
+    grouped: dict[tuple[str, str], list[Evaluation]] = {}
+    for evaluation in state.evaluations():
+        grouped.setdefault((evaluation.arm, evaluation.split), []).append(evaluation)
+    rows = []
+    for (arm, split), evaluations in grouped.items():
+        metrics = {name: (value, n) for name, value, n in _latest(evaluations)}
+        number = state.trials[arm].number if arm in state.trials else math.nan
+        n = min((n for _, n in metrics.values()), default=min(evaluation.n for evaluation in evaluations))
+        values = {name: value for name, (value, _) in metrics.items()}
+        rows.append({"arm": arm, "number": number, "split": split, "n": n, **values})
+    names = sorted({name for row in rows for name in row} - {"arm", "number", "split", "n"})
+    table = pd.DataFrame(rows, columns=["arm", "number", "split", "n", *names])
+    return table.astype({"number": float} | dict.fromkeys(names, float))
+
+
+def _latest(evaluations: Iterable[Evaluation]) -> list[tuple[str, float, int]]:
+    """(metric, value, n) of the last evaluation that measured it; a metric that came out null is NaN."""
+    latest: dict[str, tuple[float, int]] = {}
+    for evaluation in evaluations:
+        for name, value in evaluation.metrics.items():
+            latest[name] = (_number(value), evaluation.n)
+    return [(name, value, n) for name, (value, n) in latest.items()]
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,316 @@
+"""The report: one self-contained HTML page of a sweep, to be opened by a double click, without a network."""
+
+import math
+import os
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis import figures, theme
+from analysis.champion import Choice, agreement, choose
+from analysis.comparison import comparison
+from analysis.figures import Scene
+from analysis.importance import Importance, importance
+from analysis.leaderboard import leaderboard
+from analysis.parallel import parallel
+from analysis.plain import plain
+from analysis.rule import LOSS, SCORE
+from analysis.scales import label, number
+from tracking.ledger import SweepState
+
+_TEMPLATE = "report.html.j2"
+_HIDDEN = (
+    "id",
+    "qualified",
+    "failed",
+    "objective",
+    "cost/gpu_s",
+)  # of the leaderboard's columns; in hints or elsewhere
+
+
+@dataclass(frozen=True)
+class Section:
+    """A figure with its title and how to read it; ``sentence`` where there is no figure."""
+
+    id: str
+    title: str
+    how: str
+    html: str = ""
+    sentence: str = ""
+
+
+def write_report(state: SweepState, path: Path, choice: Choice | None = None) -> Path:
+    """Write the page of a sweep, at any time of it.
+
+    Args:
+        state: The sweep.
+        path: The HTML file; replaced at once when it is there.
+        choice: The outcome to show; by default the sweep's rule on what the ledger holds.
+
+    Returns:
+        ``path``.
+    """
+    page = render(state, choice or choose(state))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(page, encoding="utf-8")
+    draft.replace(path)
+    return path
+
+
+def render(state: SweepState, choice: Choice) -> str:
+    """The page as HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template(_TEMPLATE).render(
+        name=state.name,
+        status=state.status,
+        facts=_facts(state),
+        champion=_champion(state, choice),
+        comparison=_comparison(state, choice),
+        leaderboard=_leaderboard(state, choice),
+        rows=_sections(figures.scene(state, choice)),
+        footer=f"Made from {state.folder.name}/ledger.jsonl on {_when(datetime.now(UTC).timestamp())}.",
+        accent=theme.CHAMPION,
+        font=theme.FONT,
+        plotly_js=get_plotlyjs(),
+    )
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _usd(value: float) -> str:
+    return f"US$ {value:,.2f}" if value >= 1 else f"US$ {number(value) if value else 0}"
+
+
+def _facts(state: SweepState) -> list[tuple[str, str]]:
+    counts = Counter(str(trial.state) for trial in state.trials.values())
+    trials = ", ".join(f"{count} {name.lower()}" for name, count in sorted(counts.items()))
+    facts = [("Started", _when(state.started)), ("Trials", f"{len(state.trials)} ({trials})" if trials else "none yet")]
+    if state.ended:
+        facts.append(("Took", _duration(state.ended - state.started)))
+    facts.append(("Spent", _usd(math.fsum(cost.usd for cost in state.costs))))
+    if recipe := state.spec.get("recipe"):
+        facts.append(("Recipe", str(recipe)))
+    return facts + ([("Ended because", state.reason)] if state.reason else [])
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
+
+
+def _champion(state: SweepState, choice: Choice) -> dict[str, Any]:
+    rule = f"Rule: the {choice.rule}."
+    if choice.champion is None:
+        shown = (
+            choice.why
+            if len(choice.why) <= 8
+            else (*choice.why[:7], f"… and {len(choice.why) - 7} more, in the leaderboard.")
+        )
+        return {
+            "heading": "No champion",
+            "title": "None qualifies",
+            "result": None,
+            "subtitle": rule,
+            "why": shown,
+            "settings": [],
+        }
+    trial = state.trials[choice.champion]
+    objective = choice.verdicts[trial.id].objective
+    assert objective is not None, "a champion is measured"
+    return {
+        "heading": "Champion" if state.status != "RUNNING" else "In the lead, the sweep is running",
+        "title": f"Trial {trial.number}",
+        "result": (choice.rule.metric, number(objective)),
+        "subtitle": rule,
+        "why": [*choice.why, _how_sure(state, choice)],
+        "settings": [(key, _shown(value)) for key, value in trial.values.items()],
+    }
+
+
+def _how_sure(state: SweepState, choice: Choice) -> str:
+    """How many answers stand behind the champion's number."""
+    trial = state.trials[str(choice.champion)]
+    sizes = {e.split: e.n for e in trial.evaluations if e.split in ("dev", "challenge")}
+    if not sizes:
+        return "No answers were evaluated; the number is a loss over the validation rows."
+    chosen = f"Chosen on n = {sizes['dev']} dev items" if "dev" in sizes else "Chosen without dev items"
+    if "challenge" in sizes:
+        return f"{chosen}, then measured once on n = {sizes['challenge']} sealed challenge items."
+    best_of = f"as the best of {len(state.trials)}, so its number is optimistic"
+    return f"{chosen}, {best_of}; not measured on the challenge split."
+
+
+# Tables --------------------------------------------------------------------------------------------
+
+
+def _head(name: str, text: bool = False) -> dict[str, Any]:
+    """A column's heading that may break after a dot, a slash or an underscore."""
+    from markupsafe import Markup, escape
+
+    broken = str(escape(name))
+    for mark in "./_":
+        broken = broken.replace(mark, f"{mark}<wbr>")
+    return {"html": Markup(broken), "text": text}
+
+
+def _cell(value: Any, text: bool = False, pill: bool = False) -> dict[str, Any]:
+    missing = value is None or value != value
+    return {
+        "shown": "–" if missing else _shown(value),
+        "value": "" if missing else _sort_key(value),
+        "text": text,
+        "pill": pill,
+    }
+
+
+def _sort_key(value: Any) -> str:
+    return repr(float(value)) if isinstance(value, int | float) else label(value)
+
+
+def _shown(value: Any) -> str:
+    return number(value) if isinstance(value, float) else label(value)
+
+
+def _comparison(state: SweepState, choice: Choice) -> dict[str, Any]:
+    """The plain comparison on the challenge split; on dev, and saying so, where that was not read."""
+    table = comparison(state, choice)
+    title = "On the sealed challenge split"
+    if not table["n"].any():
+        table = comparison(state, choice, "dev")
+        title = "On the dev split (the challenge split was not read)"
+    if not table["n"].any():
+        return {"title": "No answers were evaluated", "how": "", "heads": [], "rows": []}
+    names = [name for name in table.columns if name.startswith(("quality/", "e2e/", "retrieval/"))]
+    if choice.rule.metric in names:
+        names.remove(choice.rule.metric)
+        names.insert(0, choice.rule.metric)
+    names = names[:5]
+    rows = []
+    for record in table.to_dict("records"):
+        arm = record["label"] + (f" (trial {record['number']})" if record["arm"] in state.trials else "")
+        cells = [_cell(arm, text=True), *(_cell(record[name]) for name in names), _cell(record["n"] or None)]
+        rows.append({"css": "won" if record["role"] == "champion" else "", "title": "", "cells": cells})
+    return {
+        "title": title,
+        "how": "Same items, same code in every row; n is the number of items, and – means not measured.",
+        "heads": [_head("", text=True), *(_head(name) for name in names), _head("n")],
+        "rows": rows,
+    }
+
+
+def _leaderboard(state: SweepState, choice: Choice) -> dict[str, Any]:
+    board = leaderboard(state, choice.rule)
+    first = ["rank", "number", "state", choice.rule.metric]
+    names = [*first, *(name for name in board.table.columns if name not in {*first, *_HIDDEN})]
+    names = [name for name in names if name in board.table.columns]
+    text = {"state"} | {key for key in board.swept if not pd.api.types.is_numeric_dtype(board.table[key])}
+    rows = []
+    for record in board.table.to_dict("records"):
+        cells = [_cell(plain(record[name]), text=name in text, pill=name == "state") for name in names]
+        won = "won" if record["id"] == choice.champion else ""
+        css = won or ("" if record["qualified"] else "out")
+        hint = f"{record['id']}: {'; '.join(record['failed']) or 'qualifies'}"
+        rows.append({"css": css, "title": hint, "cells": cells})
+    heads = {"number": "trial"}
+    return {
+        "how": f"Ranked by the {choice.rule}; trials that do not qualify have no rank, and point at a row to read why. "
+        "Click a heading to sort.",
+        "heads": [_head(heads.get(name, name), text=name in text) for name in names],
+        "rows": rows,
+    }
+
+
+# Figures -------------------------------------------------------------------------------------------
+
+
+def _sections(scene: Scene) -> list[list[Section]]:
+    found = importance(scene.state, scene.rule)
+    metric = scene.rule.metric
+    better = "up" if scene.rule.mode == "max" else "down"
+    return [
+        [
+            _section(
+                "parallel",
+                "What was tried",
+                "Each line is one trial through the values it ran with, ending at its result on the right; "
+                "the darker, the better, and the champion is orange.",
+                parallel(scene),
+            )
+        ],
+        [
+            _section("importance", "What mattered", _importance_how(found, metric), figures.importance_bars(found)),
+            _section(
+                "agreement",
+                "Does the loss tell the quality?",
+                _agreement_how(scene),
+                figures.rank_agreement(scene),
+            ),
+        ],
+        [
+            _section(
+                "curves",
+                "How the trials learned",
+                "Lower is better; trials that were stopped early or failed are pale and end where they were stopped.",
+                figures.loss_curves(scene),
+            )
+        ],
+        [
+            _section(
+                "trade-offs",
+                "What quality costs",
+                f"Better is {better} and to the left; none beats a trial on the dashed front in both. "
+                f"{_latency_how(scene)}",
+                figures.trade_offs(scene),
+            )
+        ],
+        [
+            _section(
+                "costs",
+                "Where the money went",
+                "The whole cost by pool; idle is paid time in which no trial ran, failed is work that was lost.",
+                figures.cost_bars(scene),
+            )
+        ],
+    ]
+
+
+def _section(identifier: str, title: str, how: str, figure: Any) -> Section:
+    if isinstance(figure, str):
+        return Section(identifier, title, how, sentence=figure)
+    config = {"displaylogo": False, "responsive": True, "displayModeBar": False}
+    html = figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"figure-{identifier}", config=config)
+    return Section(identifier, title, how, html=html)
+
+
+def _importance_how(found: Importance | str, metric: str) -> str:
+    if isinstance(found, str):
+        return f"How much of the variation of {metric} each swept key explains."
+    source = f"{found.evaluator}, n = {found.n} trials"
+    return f"How much of the variation of {metric} each swept key explains ({source}): a hint, not a proof."
+
+
+def _agreement_how(scene: Scene) -> str:
+    metric, mode = (SCORE, "max") if scene.rule.metric == LOSS else (scene.rule.metric, scene.rule.mode)
+    result = agreement(scene.state, metric, mode)  # type: ignore[arg-type]
+    if result["spearman"] is None:
+        return "If the points fall from upper left to lower right, a lower loss means better answers."
+    rho = f"{result['spearman']:+.2f}".replace("-", "−")
+    return f"Spearman's ρ = {rho} over n = {result['n']} trials; +1 means that a lower loss always gave better answers."
+
+
+def _latency_how(scene: Scene) -> str:
+    if scene.rule.metric in scene.table and figures.latency_metric(scene):
+        return "Latency is measured for the base and the top few only."
+    return "Latency is not drawn: fewer than two trials have one."

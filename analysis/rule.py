@@ -1,0 +1,96 @@
+"""The rule that a sweep's champion is chosen by: one metric, its direction, and constraints that come first."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from sweeps.errors import InvalidInput, Problem
+from sweeps.spec import Champion, Constraint
+from tracking.ledger import SweepState
+
+Mode = Literal["max", "min"]
+
+LOSS = "val/loss"
+SCORE = "quality/score"
+QUALITY = ("quality/", "e2e/", "retrieval/")  # what an evaluation of answers measures; more is better
+DIGITS = 12  # objectives equal after rounding to so many decimals are a tie
+
+
+def failure(constraint: Constraint, metrics: Mapping[str, float]) -> str | None:
+    """Why ``metrics`` break a constraint, with the value; None when they keep it. What is not measured is not kept."""
+    value = metrics.get(constraint.metric, math.nan)
+    if math.isnan(value):
+        return f"{constraint.metric} is not measured, must be {constraint.op} {constraint.bound:g}"
+    if constraint.holds(value):
+        return None
+    return f"{constraint.metric} is {value:.6g}, must be {constraint.op} {constraint.bound:g}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Constraints first, then the best ``metric``."""
+
+    metric: str
+    mode: Mode
+    constraints: tuple[Constraint, ...] = ()
+
+    def __str__(self) -> str:
+        limits = (
+            f", subject to {' and '.join(str(constraint) for constraint in self.constraints)}"
+            if self.constraints
+            else ""
+        )
+        return f"{'highest' if self.mode == 'max' else 'lowest'} {self.metric}{limits}"
+
+    def goodness(self, value: float) -> float:
+        """The objective turned so that more is better, rounded so that ties are equal."""
+        return round(value if self.mode == "max" else -value, DIGITS)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "metric": self.metric,
+            "mode": self.mode,
+            "subject_to": {c.metric: f"{c.op} {c.bound!r}" for c in self.constraints},
+        }
+
+
+def rule_from_spec(spec: Mapping[str, Any]) -> Rule:
+    """The rule of a sweep from its stored spec (``champion: {maximize | minimize, subject_to}``).
+
+    Raises:
+        InvalidInput: Both directions are set, or a bound cannot be read.
+    """
+    try:
+        champion = Champion.model_validate(spec.get("champion") or {})
+    except ValidationError as error:
+        problems = [Problem(".".join(map(str, ("champion", *one["loc"]))), one["msg"]) for one in error.errors()]
+        raise InvalidInput(problems) from None
+    if champion.minimize is not None:
+        return Rule(champion.minimize, "min", champion.constraints)
+    return Rule(champion.maximize or SCORE, "max", champion.constraints)
+
+
+def effective_rule(state: SweepState, rule: Rule | None = None) -> tuple[Rule, str | None]:
+    """The rule that can be applied to a sweep, and a sentence where it differs from the one asked for.
+
+    A sweep that evaluates no answers has no quality to choose by: its champion is the lowest validation loss, and the
+    sentence says so. Where answers are to be evaluated and the metric is missing, the rule stays: no trial qualifies.
+    """
+    rule = rule or rule_from_spec(state.spec)
+    if not rule.metric.startswith(QUALITY) or _evaluates(state):
+        return rule, None
+    sentence = f"No answers are evaluated, so there is no {rule.metric}: the choice is by the lowest {LOSS}."
+    return Rule(LOSS, "min", rule.constraints), sentence
+
+
+def _evaluates(state: SweepState) -> bool:
+    evaluate = state.spec.get("evaluate") or {}
+    if evaluate.get("metrics") or evaluate.get("judge"):
+        return True
+    done = (evaluation for trial in state.trials.values() for evaluation in trial.evaluations)
+    on_dev = [evaluation for evaluation in done if evaluation.split == "dev"]
+    return any(value is not None for evaluation in on_dev for value in evaluation.metrics.values())

@@ -1,0 +1,219 @@
+"""Whether a bundle is what it claims: its files, its base, its adapter in plain PEFT, and its score."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from analysis import manifest
+from analysis.export import ADAPTER, CERTIFICATE, ITEMS, MERGED
+from sweeps.errors import InvalidInput, PodiumError, Problem, VerificationFailed
+
+TOLERANCE = 0.02  # of the mean score: two machines may round a few tokens of a greedy answer differently
+_CLOSE = 0.01  # relative difference of merged and adapted logits; bfloat16 rounds to 0.004
+
+
+@dataclass(frozen=True)
+class Rescore:
+    """How stored items are answered and scored again, handed in by the caller.
+
+    Attributes:
+        answer: Takes a model folder (the bundle with the adapter, or its ``merged/``) and the items (``id``,
+            ``messages``, ``reference``, ``row``, …); returns one greedy answer an item, in order.
+        score: Takes the items' rows and the answers; returns mean metrics by name.
+        tolerance: The largest absolute difference of a mean score.
+    """
+
+    answer: Callable[[Path, list[dict[str, Any]]], list[str]]
+    score: Callable[[list[Any], list[str]], dict[str, float]]
+    tolerance: float = TOLERANCE
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was checked. ``ok`` is None where it could not be; ``detail`` says what would be needed."""
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All checks of a bundle, in the order in which they were made."""
+
+    bundle: Path
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed; what was not checked does not fail."""
+        return all(check.ok is not False for check in self.checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        checks = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in self.checks]
+        return {"bundle": str(self.bundle), "ok": self.ok, "checks": checks}
+
+
+def verify(bundle: Path, base: str | Path | None = None, rescore: Rescore | None = None) -> Report:
+    """Check a bundle and refuse it when anything is wrong. See :func:`inspect` for the checks.
+
+    Raises:
+        VerificationFailed: Names every failed check.
+        InvalidInput: There is no such folder.
+    """
+    report = inspect(bundle, base, rescore)
+    if not report.ok:
+        failed = [f"{check.name}: {check.detail}" for check in report.checks if check.ok is False]
+        raise VerificationFailed(f"{bundle} is not what it claims to be.\n" + "\n".join(failed))
+    return report
+
+
+def inspect(bundle: Path, base: str | Path | None = None, rescore: Rescore | None = None) -> Report:
+    """Make every check of a bundle and report them all.
+
+    ``files`` (against the manifest) comes first; nothing else is opened when it fails. Then ``base`` (the same
+    content as certified), ``adapter`` (loads in plain PEFT, every tensor finite and in place), ``merged`` (the
+    same logits as the adapter, where there are merged weights) and ``score`` (stored items answered and scored again).
+
+    Args:
+        bundle: The bundle's folder.
+        base: The base model's local folder; without it the last four are not made.
+        rescore: How to answer and score; without it ``score`` is not made.
+
+    Raises:
+        InvalidInput: There is no such folder.
+    """
+    if not bundle.is_dir():
+        raise InvalidInput(Problem(str(bundle), "no such folder", "give the folder of an exported champion"))
+    report = Report(bundle)
+    report.checks.extend(_checks(bundle, None if base is None else Path(base), rescore))
+    return report
+
+
+def _checks(bundle: Path, base: Path | None, rescore: Rescore | None) -> Iterator[Check]:
+    problems = manifest.problems(bundle)
+    required = [name for name in (*ADAPTER, CERTIFICATE) if not (bundle / name).is_file()]
+    problems += [f"{name} is missing" for name in required if f"{name} is missing" not in problems]
+    if problems:
+        yield Check("files", False, "; ".join(problems))
+        return
+    yield Check(
+        "files", True, f"{len(json.loads((bundle / manifest.FILE_NAME).read_bytes())['files'])} files as written"
+    )
+    proof = json.loads((bundle / CERTIFICATE).read_bytes())
+    if base is None or not base.is_dir():
+        why = "no base model was given" if base is None else f"{base} is no folder"
+        needed = f"{why}; give the local folder of {proof['base']['name']}"
+        yield from (Check(name, None if base is None else False, needed) for name in ("base", "adapter", "score"))
+        return
+    same_base = _check_base(base, proof)
+    yield same_base
+    if same_base.ok is False:
+        return
+    yield from _check_model(bundle, base, proof)
+    yield from _check_score(bundle, proof, rescore)
+
+
+def _check_base(base: Path, proof: dict[str, Any]) -> Check:
+    from recipes.bases import identity
+    from recipes.schema import Base
+
+    certified = proof["base"]["identity"]
+    if not certified or certified.startswith("hub:"):
+        return Check("base", None, f"the certificate names no contents to compare with, but {certified or 'nothing'}")
+    try:
+        found = identity(Base(path=str(base.resolve())), Path())
+    except PodiumError as error:
+        return Check("base", False, str(error))
+    if found != certified:
+        return Check("base", False, f"{base} is not the base of this champion: {found[:12]}… is not {certified[:12]}…")
+    return Check("base", True, f"{proof['base']['name']}, {found[:12]}…")
+
+
+def _check_model(bundle: Path, base: Path, proof: dict[str, Any]) -> Iterator[Check]:
+    """Load base and adapter once; compare merged weights with them where there are any."""
+    import torch
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    dtype = ((proof["trial"].get("settings") or {}).get("base") or {}).get("dtype", "auto")
+    stored = load_file(bundle / ADAPTER[0])
+    broken = sorted(name for name, tensor in stored.items() if not bool(torch.isfinite(tensor).all()))
+    try:
+        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(str(base), dtype=dtype), str(bundle))
+        # Told, because PEFT would otherwise ask the hub for the base by its name.
+        with_embeddings = any(name.endswith(("embed_tokens.weight", "lm_head.weight")) for name in stored)
+        loaded = get_peft_model_state_dict(model, save_embedding_layers=with_embeddings)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
+        yield Check("adapter", False, f"does not load in plain PEFT: {type(error).__name__}: {error}")
+        return
+    misplaced = sorted(set(stored) ^ set(loaded)) + sorted(
+        name for name in set(stored) & set(loaded) if not torch.equal(stored[name].to(loaded[name]), loaded[name])
+    )
+    if broken or misplaced:
+        words = [f"{name} has values that are not finite" for name in broken]
+        words += [f"{name} is not in the loaded model as in the file" for name in misplaced]
+        yield Check("adapter", False, "; ".join(words[:5]))
+        return
+    yield Check("adapter", True, f"{len(stored)} tensors load in plain PEFT")
+    if (bundle / MERGED).is_dir():
+        yield _check_merged(model, AutoModelForCausalLM.from_pretrained(str(bundle / MERGED), dtype=dtype))
+
+
+def _check_merged(adapted: Any, merged: Any) -> Check:
+    import torch
+
+    tokens = torch.arange(64).unsqueeze(0) % adapted.config.vocab_size  # (1, 64): any tokens do
+    with torch.no_grad():
+        ours, theirs = (model.eval()(input_ids=tokens).logits.float() for model in (adapted, merged))
+    difference = float((ours - theirs).norm() / ours.norm())
+    ok = difference <= _CLOSE  # false for NaN too
+    return Check(
+        "merged", ok, f"logits differ from the adapter's by {difference:.2g} (relative norm, at most {_CLOSE})"
+    )
+
+
+def _check_score(bundle: Path, proof: dict[str, Any], rescore: Rescore | None) -> Iterator[Check]:
+    path = bundle / ITEMS
+    if not path.is_file():
+        yield Check("score", None, "the bundle holds no items: this champion was chosen without evaluated answers")
+        return
+    items = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if rescore is None or not items:
+        yield Check("score", None, "no way to answer the stored items was given" if items else "no items are stored")
+        return
+    for name, folder in (("score", bundle), ("score of merged", bundle / MERGED)):
+        if folder.is_dir():
+            yield _rescore(name, folder, items, proof, rescore)
+
+
+def _rescore(name: str, folder: Path, items: list[dict[str, Any]], proof: dict[str, Any], rescore: Rescore) -> Check:
+    answers = rescore.answer(folder, items)
+    if len(answers) != len(items):
+        return Check(name, False, f"{len(items)} items, but {len(answers)} answers")
+    again = rescore.score([item["row"] for item in items], answers)
+    before = _means(items)
+    shared = sorted(set(before) & set(again))
+    objective = proof["rule"]["metric"]
+    compared = [objective] if objective in shared else shared
+    if not compared:
+        return Check(name, False, f"nothing to compare: stored {sorted(before)}, scored again {sorted(again)}")
+    same = sum(answer == item["answer"] for answer, item in zip(answers, items, strict=True))
+    words = ", ".join(f"{metric} {again[metric]:.4g} (was {before[metric]:.4g})" for metric in compared)
+    ok = all(abs(again[metric] - before[metric]) <= rescore.tolerance for metric in compared)
+    return Check(name, ok, f"{words}, n={len(items)}, {same} answers to the letter, tolerance {rescore.tolerance:g}")
+
+
+def _means(items: list[dict[str, Any]]) -> dict[str, float]:
+    """The mean of every metric over the items that have it."""
+    values: dict[str, list[float]] = {}
+    for item in items:
+        for name, value in item["metrics"].items():
+            if value is not None:
+                values.setdefault(name, []).append(float(value))
+    return {name: math.fsum(numbers) / len(numbers) for name, numbers in values.items()}

@@ -1,0 +1,1 @@
+"""Where and when: pools, the Ray Tune driver, the command line."""

@@ -1,0 +1,69 @@
+"""The arms of a sweep as evaluation jobs: each trial, the untouched base, and the base forced into the schema."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from launchers.build import Built
+from launchers.evaluation import ITEMS, EvaluationJob
+from recipes.bases import locate
+from recipes.schema import Recipe
+from tracking.ledger import Ledger
+
+BASE = "base"
+BASE_SCHEMA = "base+schema"
+
+
+class Arms:
+    """Makes the evaluation job of an arm on a split."""
+
+    def __init__(self, built: Built, ledger: Ledger, paths: dict[str, Path]) -> None:
+        self._built, self._ledger, self._paths = built, ledger, paths
+        self._evaluate = built.sweep.spec.evaluate
+        self.schema = answer_schema(built)
+        self.pool = built.pools[0]
+        self.evaluate_stopped = self._evaluate.stopped
+
+    @property
+    def measurable(self) -> bool:
+        """Whether the sweep says how answers are scored."""
+        return bool(self._evaluate.metrics or self._evaluate.judge)
+
+    def job(self, arm: str, split: str, adapter: Path | None = None) -> EvaluationJob:
+        """The job for an arm: a trial's id (with its adapter), ``base`` or ``base+schema``."""
+        recipe = Recipe.model_validate(self._built.sweep.settings)
+        base = locate(recipe.base, self._built.base_dir)
+        judge = self._evaluate.judge
+        return EvaluationJob(
+            arm=arm,
+            base=str(base or recipe.base.path),
+            dtype=recipe.base.dtype,
+            adapter=str(adapter) if adapter else None,
+            schema=self.schema if arm == BASE_SCHEMA else None,
+            split=split,
+            rows=str(self._paths[split]),
+            limit=self._evaluate.dev if split == "dev" else self._evaluate.challenge,
+            metrics=self._evaluate.metrics,
+            metric_schema=self.schema,
+            base_dir=str(self._built.base_dir),
+            judge=judge.model_dump(mode="json") if judge else None,
+            max_new_tokens=recipe.generate.max_new_tokens,
+            batch_size=recipe.generate.batch_size,
+            device=self._built.pools[0].device,
+            threads=1,
+            out=str(self._ledger.folder / ITEMS / f"{arm}-{split}.jsonl"),
+        )
+
+
+def answer_schema(built: Built) -> dict[str, Any] | None:
+    """The JSON schema of answers: the sweep's own, or the demo task's for the demo's data."""
+    named = built.sweep.spec.evaluate.json_schema
+    if named:
+        path = Path(named).expanduser()
+        loaded: dict[str, Any] = json.loads((path if path.is_absolute() else built.base_dir / path).read_text("utf-8"))
+        return loaded
+    if built.sweep.settings["data"]["builtin"] == "commerce":
+        from recipes.commerce.task import PROPOSAL_SCHEMA
+
+        return PROPOSAL_SCHEMA
+    return None

@@ -1,0 +1,141 @@
+"""The part of export and verification that loads torch: ``python -m launchers.bundle_worker export|verify …``."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from analysis.verify import Check, Rescore
+from recipes import bases
+from recipes.schema import Recipe
+from sweeps.errors import InvalidInput, PodiumError, Problem
+from tracking.ledger import SweepState
+
+
+def export_bundle(folder: Path, to: Path, trial: str, merge: bool, overwrite: bool = False) -> Path:
+    """Write a trial's bundle from its run folder."""
+    import dataclasses
+
+    from analysis.champion import choose
+    from analysis.export import export
+    from analysis.report import write_report
+    from launchers.driver import commit
+    from tracking.ledger import read
+
+    state = read(folder)
+    choice = choose(state)
+    if choice.champion != trial:
+        choice = dataclasses.replace(choice, champion=trial, why=(f"Trial {trial} was exported by hand.", *choice.why))
+    recipe = recipe_of(state, trial)
+    base = bases.locate(recipe.base, Path(state.facts["base_dir"]))
+    bundle = export(
+        state,
+        choice,
+        to,
+        base_path=base or recipe.base.path,
+        base_name=recipe.base.path,
+        tokenizer_from=base or recipe.base.path,
+        base_identity=bases.identity(recipe.base, Path(state.facts["base_dir"])),
+        merge=merge,
+        overwrite=overwrite,
+        commit=state.facts.get("code_commit"),
+        extra={"machine": state.facts.get("machine"), "base_dir": state.facts["base_dir"]},
+    )
+    (folder / "champion.json").write_bytes((bundle / "champion.json").read_bytes())
+    assert write_report
+    return bundle
+
+
+def recipe_of(state: SweepState, trial: str) -> Recipe:
+    """The resolved recipe of a trial, from its run folder."""
+    from analysis.certificate import settings
+
+    found = settings(state.folder, state.trials[trial])
+    if found is None:
+        rule = "the trial's settings are gone from the run folder"
+        raise InvalidInput(Problem(str(state.folder / "trials" / trial / "trial.yaml"), rule))
+    return Recipe.model_validate(found)
+
+
+def verify_bundle(bundle: Path, base: str | None = None) -> list[Check]:
+    """Check a bundle against its base; the base is found by the certificate's name unless it is given.
+
+    Raises:
+        VerificationFailed: Naming every check that failed.
+    """
+    import json
+
+    from analysis.verify import verify
+
+    folder, rescore = None, None
+    certificate = bundle / "champion.json"
+    if certificate.is_file():
+        proof = json.loads(certificate.read_text(encoding="utf-8"))
+        recipe = Recipe.model_validate(proof["trial"]["settings"])
+        found = recipe.base.model_copy(update={"path": base}) if base else recipe.base
+        folder = bases.locate(found, Path(proof.get("base_dir", ".")))
+        rescore = rescore_with(str(folder or found.path), recipe, proof)
+    return verify(bundle, folder, rescore).checks
+
+
+def rescore_with(base: str, recipe: Recipe, proof: dict[str, Any]) -> Rescore:
+    """Answer with this base as the evaluation did, and score with the same metrics."""
+    from recipes import generation
+    from tracking.meters.metrics import Item, load_metric
+    from tracking.meters.quality import score_answers
+
+    detail = next((entry["detail"] for entry in proof["metrics"].values() if entry.get("detail", {}).get("metrics")), {})
+    base_dir = Path(proof.get("base_dir", "."))
+    schema = None
+    if recipe.data.builtin == "commerce":
+        from recipes.commerce.task import PROPOSAL_SCHEMA
+
+        schema = PROPOSAL_SCHEMA
+    metrics = [load_metric(name, base_dir, schema) for name in detail.get("metrics", [])]
+
+    def answer(folder: Path, items: list[dict[str, Any]]) -> list[str]:
+        merged = (folder / "config.json").is_file()
+        model = generation.load(
+            str(folder) if merged else base,
+            recipe.base.dtype,
+            None if merged else folder,
+            max_new_tokens=recipe.generate.max_new_tokens,
+            batch_size=recipe.generate.batch_size,
+        )
+        return model.answer([item["messages"] for item in items])
+
+    def score(rows: list[Any], answers: list[str]) -> dict[str, float]:
+        items = [Item(str(number), row.get("messages", []), row.get("reference", ""), row) for number, row in enumerate(rows)]
+        return score_answers(items, answers, metrics).metrics
+
+    return Rescore(answer, score)
+
+
+def main() -> None:
+    """Print one line a check, or the bundle's folder; exit with the error's code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    exporting = commands.add_parser("export")
+    exporting.add_argument("sweep")
+    exporting.add_argument("to", type=Path)
+    exporting.add_argument("trial")
+    exporting.add_argument("--folder", type=Path, required=True)
+    exporting.add_argument("--merge", action="store_true")
+    exporting.add_argument("--overwrite", action="store_true")
+    verifying = commands.add_parser("verify")
+    verifying.add_argument("bundle", type=Path)
+    verifying.add_argument("--base")
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "export":
+            print(export_bundle(arguments.folder, arguments.to, arguments.trial, arguments.merge, arguments.overwrite))
+        else:
+            for check in verify_bundle(arguments.bundle, arguments.base):
+                print(f"{check.name}: {'ok' if check.ok else 'not checked' if check.ok is None else 'FAILED'} – {check.detail}")
+    except PodiumError as error:
+        print(error)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The commands of ``podium``, by what they are for."""

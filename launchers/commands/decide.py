@@ -1,0 +1,149 @@
+"""``podium champion``, ``export``, ``verify`` and ``try``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from launchers import home
+from launchers.commands.options import Output, SweepName
+from launchers.output import Format, say, show_csv, show_json, show_table
+from sweeps.errors import InvalidInput, NoChampion, Problem
+
+
+def champion(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
+    """Say who wins and why, by the sweep's rule, from what was measured so far.
+
+    [dim]podium champion
+    podium champion commerce-sft -o json[/]
+    """
+    from analysis.champion import choose
+    from analysis.frame import open_sweep
+
+    state = open_sweep(sweep, home.home())
+    choice = choose(state)
+    if output is Format.JSON:
+        show_json(choice.to_dict())
+    elif output is Format.CSV:
+        show_csv([{"champion": choice.champion, "rule": str(choice.rule)}], ["champion", "rule"])
+    elif choice.champion is not None:
+        trial = state.trials[choice.champion]
+        rows = [{"key": key, "value": value} for key, value in {"trial": f"{trial.number} ({trial.id})", **trial.values}.items()]
+        rows += [{"key": key, "value": value} for key, value in trial.metrics.items()]
+        show_table(f"{state.name}: champion", rows, {"key": "", "value": "value"})
+        for sentence in choice.why:
+            print(sentence)
+    if choice.champion is None:
+        raise NoChampion("\n".join(choice.why))
+
+
+def export(
+    sweep: SweepName = None,
+    to: Annotated[Path | None, typer.Option(help="The bundle's folder.")] = None,
+    trial: Annotated[str | None, typer.Option("--trial", "-t", help="Another trial than the champion, by id.")] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Add the merged weights.")] = False,
+) -> None:
+    """Export the champion (or another trial) as a bundle, and verify it there.
+
+    [dim]podium export --to ./champion --merge[/]
+    """
+    import dataclasses
+
+    from analysis.champion import choose
+    from analysis.frame import open_sweep
+    from launchers.bundles import make_bundle
+
+    state = open_sweep(sweep, home.home())
+    choice = choose(state)
+    if trial is not None:
+        found = [one for one in state.trials.values() if (one.id.startswith(trial) or str(one.number) == trial) and one.adapter]
+        if len(found) != 1:
+            raise InvalidInput(Problem("--trial", f"{len(found)} trials with an adapter match {trial!r}", "give the whole id"))
+        choice = dataclasses.replace(choice, champion=found[0].id)
+    if choice.champion is None:
+        raise NoChampion("\n".join(choice.why))
+    target = to.expanduser().resolve() if to else home.bundle_folder(state.name)
+    make_bundle(state, choice, target, merge=merge, say=say)
+    print(target)
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
+    base: Annotated[str | None, typer.Option(help="The base model's folder, if it is elsewhere.")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Check a bundle: hashes, base, the adapter in plain PEFT, the stored items scored again.
+
+    [dim]podium verify .podium/champions/quickstart[/]
+    """
+    from launchers.bundle_worker import verify_bundle
+
+    checks = verify_bundle(bundle.expanduser().resolve(), base)
+    rows = [{"check": check.name, "ok": check.ok, "detail": check.detail} for check in checks]
+    if output is Format.JSON:
+        show_json({"bundle": str(bundle), "ok": True, "checks": rows})
+    elif output is Format.CSV:
+        show_csv(rows, ["check", "ok", "detail"])
+    else:
+        show_table(f"{bundle}: verified", rows, {"check": "check", "ok": "ok", "detail": "detail"})
+
+
+def try_query(
+    query: Annotated[str, typer.Argument(help="What a shopper would write.")],
+    sweep: Annotated[str | None, typer.Option(help="A sweep's name; the latest one when none is given.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Send the query as it is, without the data's prompt around it.")] = False,
+) -> None:
+    """Let the base and the champion answer side by side.
+
+    [dim]podium try "waterproof trail shoes for my wife, we have a hiking trip ahead"[/]
+    """
+    import json
+
+    from rich.columns import Columns
+    from rich.console import Console
+    from rich.panel import Panel
+
+    from analysis.champion import choose
+    from analysis.frame import open_sweep
+    from launchers.bundle_worker import recipe_of
+    from recipes import bases, generation
+
+    state = open_sweep(sweep, home.home())
+    chosen = choose(state).champion
+    if chosen is None:
+        raise NoChampion("\n".join(choose(state).why))
+    recipe = recipe_of(state, chosen)
+    prompt = [{"role": "user", "content": query}] if raw else _prompt(query, recipe.data.builtin, state.facts["data"]["dev"]["path"])
+    folder = bases.locate(recipe.base, Path(state.facts["base_dir"]))
+    adapter = state.trials[chosen].adapter
+    assert adapter is not None
+    answers = []
+    for title, path in (("base", None), (f"champion, trial {state.trials[chosen].number}", state.folder / adapter)):
+        model = generation.load(
+            str(folder or recipe.base.path),
+            recipe.base.dtype,
+            path,
+            max_new_tokens=recipe.generate.max_new_tokens,
+            batch_size=1,
+        )
+        text = model.answer([prompt])[0]
+        try:
+            text = json.dumps(json.loads(text), indent=1, ensure_ascii=False)
+        except ValueError:
+            pass
+        answers.append(Panel(text, title=title, title_align="left"))
+    Console(highlight=False).print(Columns(answers, equal=True, expand=True))
+
+
+def _prompt(query: str, builtin: str | None, dev: str) -> list[dict[str, str]]:
+    """The query in the form of the data: the demo's conversation, or the system prompt that the data's rows share."""
+    if builtin == "commerce":
+        from recipes.commerce.task import prompt_of
+
+        return prompt_of(query)
+    import json
+
+    with open(dev, encoding="utf-8") as file:
+        first = json.loads(next(file))["messages"]
+    system = [message for message in first if message["role"] == "system"]
+    return [*system, {"role": "user", "content": query}]

@@ -1,0 +1,177 @@
+"""``podium status``, ``leaderboard``, ``compare``, ``cost`` and ``report``: views of the ledger."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from launchers import home
+from launchers.commands.options import Output, SweepName
+from launchers.output import Format, say, show
+from sweeps.errors import NoChampion
+from tracking.ledger import SweepState
+
+
+def status(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
+    """Show how far a sweep is: its trials by state, losses, scores, what was spent.
+
+    [dim]podium status
+    podium status commerce-sft -o json[/]
+    """
+    from analysis.frame import open_sweep
+    from launchers.live import line
+
+    state = open_sweep(sweep, home.home())
+    summary = summary_of(state)
+    rows = [
+        {
+            "number": trial.number,
+            "id": trial.id,
+            "state": str(trial.state),
+            "step": f"{trial.step}/{trial.max_steps}",
+            "pool": trial.pool,
+            "val/loss": trial.metrics.get("val/loss"),
+            "quality/score": trial.metrics.get("quality/score"),
+            "why": trial.error or trial.reason,
+        }
+        for trial in sorted(state.trials.values(), key=lambda trial: trial.number)
+    ]
+    columns = {key: key for key in ("number", "id", "state", "step", "pool", "val/loss", "quality/score", "why")}
+    states = ", ".join(f"{count} {name}" for name, count in summary["states"].items())
+    title = f"{state.name}: {summary['status']}" + (f" ({state.reason})" if state.reason else "")
+    show({**summary, "trials": rows}, rows, columns, output, title, f"{states} · ${summary['usd']:.4f}")
+    assert line
+    for note in state.notes:
+        say(f"note: {note}")
+
+
+def summary_of(state: SweepState) -> dict[str, Any]:
+    """The few numbers that sum up a sweep, as ``status -o json`` prints them."""
+    from collections import Counter
+
+    from tracking.meters.cost import summary
+
+    costs = summary(state)
+    return {
+        "name": state.name,
+        "status": state.status,
+        "reason": state.reason,
+        "folder": str(state.folder),
+        "num_trials": len(state.trials),
+        "states": dict(Counter(str(trial.state) for trial in state.trials.values())),
+        "usd": costs["cost/usd"],
+        "champion": (state.champion or {}).get("champion"),
+        "exports": [export["to"] for export in state.exports],
+        "mlflow": state.mlflow,
+    }
+
+
+def leaderboard(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
+    """Rank the trials by the sweep's rule: constraints first, then the objective.
+
+    [dim]podium leaderboard
+    podium leaderboard commerce-sft -o csv > trials.csv[/]
+    """
+    from analysis.frame import open_sweep
+
+    _show_leaderboard(open_sweep(sweep, home.home()), output)
+
+
+def _show_leaderboard(state: SweepState, output: Format) -> None:
+    from analysis.leaderboard import leaderboard as rank
+
+    board = rank(state)
+    champion = (state.champion or {}).get("champion")
+    content = board.to_dict()
+    rows = [{**row, "_style": "bold green" if row["id"] == champion else None} for row in content["rows"]]
+    wanted = dict.fromkeys(board.shown if output is Format.TABLE else board.columns)
+    columns = {key: key for key in wanted}
+    show(content, rows, columns, output, f"{state.name}: {board.rule}")
+
+
+def compare(
+    sweep: SweepName = None,
+    split: Annotated[str, typer.Option(help="challenge or dev.")] = "challenge",
+    output: Output = Format.TABLE,
+) -> None:
+    """Compare the champion with the base, the base in the schema, the recipe's defaults and the median trial.
+
+    [dim]podium compare
+    podium compare commerce-sft --split dev[/]
+    """
+    from analysis.frame import open_sweep
+
+    _show_comparison(open_sweep(sweep, home.home()), split, output)
+
+
+def _show_comparison(state: SweepState, split: str, output: Format) -> None:
+    from analysis.champion import agreement, choose
+    from analysis.comparison import comparison
+    from analysis.plain import records
+
+    rows = records(comparison(state, choose(state), split))
+    shown = ("label", "number", "n", "quality/score", "quality/json_valid")
+    names = [key for key in rows[0] if "/" in key] if rows else []
+    columns = {key: key for key in dict.fromkeys([*shown, *names]) if rows and key in rows[0]}
+    ranks = agreement(state)
+    rho = ranks["spearman"]
+    caption = "" if rho is None else f"validation loss and quality agree in rank: Spearman's ρ {rho:.2f} over {ranks['n']} trials"
+    show({"split": split, "arms": rows, "agreement": ranks}, rows, columns, output, f"{state.name} on {split}", caption)
+
+
+def cost(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
+    """Show what a sweep cost: training, evaluation, idle and failed, apart.
+
+    [dim]podium cost -o json[/]
+    """
+    from analysis.frame import open_sweep
+    from tracking.meters.cost import summary
+
+    state = open_sweep(sweep, home.home())
+    costs = summary(state)
+    rows = [{"kind": kind, **share} for kind, share in costs.items() if isinstance(share, dict)]
+    rows.append({"kind": "total", "unit_s": costs["cost/gpu_s"], "usd": costs["cost/usd"]})
+    prices = "; ".join(
+        f"{name}: ${pool['price']['usd_per_hour']:g} an hour ({pool['price']['date']}, {pool['price']['source']})"
+        for name, pool in state.facts.get("pools", {}).items()
+    )
+    columns = {"kind": "kind", "unit_s": "unit-seconds", "usd": "$"}
+    show({**costs, "prices": state.facts.get("pools", {})}, rows, columns, output, f"{state.name}: cost", prices)
+
+
+def report(
+    sweep: SweepName = None,
+    to: Annotated[Path | None, typer.Option(help="Where to write it; the run folder's report.html by default.")] = None,
+) -> None:
+    """Write the sweep's report: one HTML page that needs nothing else.
+
+    [dim]podium report
+    podium report commerce-sft --to /tmp/report.html[/]
+    """
+    from analysis.frame import open_sweep
+    from analysis.report import write_report
+
+    state = open_sweep(sweep, home.home())
+    print(write_report(state, to or state.folder / "report.html"))
+
+
+def show_outcome(state: SweepState) -> None:
+    """What stands at the end of ``submit``: leaderboard, comparison, champion, and where to look next."""
+    if not any(trial.reports for trial in state.trials.values()):
+        return
+    _show_leaderboard(state, Format.TABLE)
+    champion = (state.champion or {}).get("champion")
+    if any(evaluation.split == "challenge" for evaluation in state.evaluations()):
+        _show_comparison(state, "challenge", Format.TABLE)
+    if champion:
+        trial = state.trials[champion]
+        score = trial.metrics.get("quality/score", math.nan)
+        print(f"champion: trial {trial.number} ({champion}), dev score {score:.2f}, validation loss {trial.metrics['val/loss']:.4f}")
+    for export in state.exports:
+        print(f"bundle:   {export['to']} (verified)")
+    if (state.folder / "report.html").exists():
+        print(f"report:   {state.folder / 'report.html'}")
+    print("next:     podium dashboard · podium try \"waterproof trail shoes for my wife\" · podium report")
+    if state.champion is not None and champion is None:
+        raise NoChampion("\n".join(state.champion["why"]))

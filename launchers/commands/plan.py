@@ -1,0 +1,84 @@
+"""``podium plan``."""
+
+from typing import Annotated, Any
+
+import typer
+
+from launchers.commands.options import Output, Overrides, SweepFile
+from launchers.output import Format, say, show_csv, show_json, show_table
+
+
+def plan(
+    sweep: SweepFile,
+    overrides: Overrides = None,
+    trial: Annotated[int | None, typer.Option("--trial", help="Print the exact NeMo YAML of this trial.", min=0)] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show a sweep's trials, GPU-hours and dollars. Starts nothing.
+
+    [dim]podium plan sweeps/quickstart.yaml
+    podium plan sweeps/commerce_sft.yaml search.trials=40 -o json
+    podium plan sweeps/commerce_sft.yaml --trial 3[/]
+    """
+    from launchers.build import build
+    from sweeps.plan import plan as make_plan
+
+    built = build(sweep, overrides or [])
+    if trial is not None:
+        _print_trial(built, trial)
+        return
+    made = make_plan(built.sweep)
+    content = made.to_dict()
+    if output is Format.JSON:
+        show_json(content)
+        return
+    rows = [_row(entry) for entry in content["trials"]]
+    columns = {key: key.split(".")[-1] if "." in key else key for key in (rows[0] if rows else {"number": ""})}
+    if output is Format.CSV:
+        show_csv(rows, list(columns))
+        return
+    show_table(f"{built.sweep.spec.name}: {content['num_trials']} trials", rows, columns)
+    for line in made.lines():
+        say(line)
+
+
+def _row(entry: dict[str, Any]) -> dict[str, Any]:
+    fixed = {key: entry.get(key) for key in ("number", "id", "pool", "steps", "hours", "usd")}
+    return {**fixed, **entry.get("values", {})}
+
+
+def _print_trial(built: Any, number: int) -> None:
+    import sys
+    from pathlib import Path
+
+    import yaml
+
+    from launchers import home
+    from recipes.bases import locate
+    from recipes.engines.nemo.config import nemo_config
+    from recipes.engines.protocol import Job
+    from recipes.schema import Recipe
+    from sweeps.design_points import planned_points
+    from sweeps.errors import InvalidInput, Problem
+
+    design = planned_points(built.sweep)
+    if number >= len(design.trials):
+        rule = f"trial {number} is not planned: trials 0 to {len(design.trials) - 1} are"
+        hint = f"of {design.num_trials}; the others are chosen from results while the sweep runs"
+        raise InvalidInput(Problem("--trial", rule, hint))
+    found = design.trials[number]
+    base = locate(Recipe.model_validate(found.settings).base, built.base_dir)
+    data = home.cache_folder() / "data" / built.rows.identity[:16]
+    rows = built.sweep.settings["train"]["validation_rows"]
+    job = Job(
+        settings=found.settings,
+        base=str(base or found.settings["base"]["path"]),
+        train=data / "train.jsonl",
+        validation=data / (f"validation-{rows}.jsonl" if rows else "validation.jsonl"),
+        folder=Path(),
+        device=built.pools[0].device,
+        threads=1,
+    )
+    scratch = home.run_folder(built.sweep.spec.name) / "trials" / found.id / "scratch"
+    sys.stdout.write(f"# trial {number}, id {found.id}\n")
+    yaml.safe_dump(nemo_config(job, str(scratch)), sys.stdout, sort_keys=False)

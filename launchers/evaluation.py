@@ -1,0 +1,155 @@
+"""Evaluations as Ray tasks of their own, outside any Tune trial, from a saved adapter.
+
+Each has an id made of what it measures (arm, adapter, split, rows, metrics, judge), so that one can be repeated, cached
+and resumed without training.
+"""
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+ITEMS = "evaluations"  # folder of the run: one JSONL of answers for each evaluation
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """One arm on one split. Plain values only: it travels to a worker.
+
+    Attributes:
+        arm: A trial's id, "base", or "base+schema".
+        base: The base's folder or hub id; ``dtype`` its weights' type.
+        adapter: The PEFT folder; None for the base itself.
+        schema: A JSON schema to force answers into; None leaves them free.
+        split: "dev" or "challenge"; ``rows`` its JSONL, of which the first ``limit`` are used.
+        metrics: Names of built-ins or ``file.py:function``, taken from ``base_dir``.
+        judge: The judge's settings, or None.
+        out: Where the answers and their scores are written, one JSON object a line.
+    """
+
+    arm: str
+    base: str
+    dtype: str
+    adapter: str | None
+    schema: dict[str, Any] | None
+    split: str
+    rows: str
+    limit: int | None
+    metrics: tuple[str, ...]
+    metric_schema: dict[str, Any] | None
+    base_dir: str
+    judge: dict[str, Any] | None
+    max_new_tokens: int
+    batch_size: int
+    device: str
+    threads: int
+    out: str
+
+    @property
+    def id(self) -> str:
+        """Twelve hex digits over everything that decides the result."""
+        parts = asdict(self) | {"out": "", "threads": 0, "device": "", "batch_size": 0, "base_dir": ""}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def evaluate(job: EvaluationJob) -> dict[str, Any]:
+    """Answer the split's items and score them. Runs in a Ray worker; returns the fields of a ledger ``evaluation``."""
+    began = time.time()
+    _limit_threads(job)
+    from recipes import generation
+    from tracking.meters.metrics import load_metric
+    from tracking.meters.quality import score_answers
+
+    items = [item_of(row, number) for number, row in enumerate(read_rows(Path(job.rows), job.limit))]
+    model = generation.load(
+        job.base,
+        job.dtype,
+        Path(job.adapter) if job.adapter else None,
+        max_new_tokens=job.max_new_tokens,
+        batch_size=job.batch_size,
+        device=job.device,
+    )
+    answers = model.answer([item.messages for item in items], job.schema)
+    metrics = [load_metric(name, Path(job.base_dir), job.metric_schema) for name in job.metrics]
+    judge = _judge(job.judge) if job.judge else None
+    result = score_answers(items, answers, metrics, judge)
+    result.write_items(Path(job.out))
+    return {
+        "id": job.id,
+        "arm": job.arm,
+        "split": job.split,
+        "n": result.n,
+        "metrics": result.metrics,
+        "detail": {
+            "metrics": list(job.metrics),
+            "judge": job.judge,
+            "counts": result.counts,
+            "seconds": round(time.time() - began, 2),
+        },
+    }
+
+
+def measure(jobs: list[EvaluationJob], requests: int) -> list[dict[str, Any]]:
+    """Latency of several arms, one after the other, with the machine to themselves. Runs in a Ray worker."""
+    from recipes import generation
+    from tracking.meters.latency import measure_latency
+
+    results = []
+    for job in jobs:
+        _limit_threads(job)
+        items = [item_of(row, number) for number, row in enumerate(read_rows(Path(job.rows), requests))]
+        model = generation.load(
+            job.base,
+            job.dtype,
+            Path(job.adapter) if job.adapter else None,
+            max_new_tokens=job.max_new_tokens,
+            batch_size=1,
+            device=job.device,
+        )
+        measured = measure_latency(model.answer, items, requests=requests)
+        results.append(
+            {
+                "id": f"latency-{job.id}",
+                "arm": job.arm,
+                "split": "latency",
+                "n": measured.n,
+                "metrics": measured.metrics,
+                "detail": measured.detail,
+            }
+        )
+    return results
+
+
+def read_rows(path: Path, limit: int | None) -> list[dict[str, Any]]:
+    """The first ``limit`` rows of a prepared split."""
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line, _ in zip(file, range(limit or 10**9), strict=False)]
+
+
+def item_of(row: dict[str, Any], number: int) -> Any:
+    """A row as the meters see it: the conversation, and the right answer apart."""
+    from tracking.meters.metrics import Item
+
+    rest = {key: value for key, value in row.items() if key != "messages"}
+    last = row["messages"][-1]["content"]
+    return Item(id=str(row.get("id", number)), messages=row["messages"][:-1], reference=last, row=rest)
+
+
+def _judge(settings: dict[str, Any]) -> Any:
+    from tracking.meters.judge import RubricJudge
+
+    return RubricJudge(
+        settings["model"],
+        settings["endpoint"],
+        settings["rubric"],
+        api_key_env=settings.get("api_key_env"),
+        concurrency=settings.get("concurrency", 4),
+    )
+
+
+def _limit_threads(job: EvaluationJob) -> None:
+    import torch
+
+    torch.set_num_threads(job.threads)

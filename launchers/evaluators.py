@@ -1,0 +1,137 @@
+"""Evaluation tasks on Ray, started from the driver; their results go to the ledger."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from launchers.arms import Arms
+from launchers.evaluation import EvaluationJob, evaluate, measure
+from launchers.pools import LABEL
+from launchers.search import Slots
+from sweeps.facts import Pool
+from tracking.ledger import Ledger, State
+from tracking.meters.cost import cost_of
+
+
+SAMPLES = 10  # answers that are shown with a trial
+
+
+class Evaluators:
+    """Starts evaluations and collects what they return. Used by the driver's thread alone.
+
+    Args:
+        slots: An evaluation holds a trial's slot, so that trials do not starve it.
+        told: Called with a trial's id and metrics when its evaluation is there.
+    """
+
+    def __init__(
+        self, ledger: Ledger, arms: Arms, slots: Slots, told: Callable[[str, Mapping[str, float | None]], None]
+    ) -> None:
+        self._ledger, self._arms, self._slots, self._told = ledger, arms, slots, told
+        self._pool: Pool = arms.pool
+        self._running: dict[Any, tuple[EvaluationJob, float]] = {}
+        self.spent_unit_s = 0.0
+
+    @property
+    def pending(self) -> int:
+        """Evaluations that have not come back."""
+        return len(self._running)
+
+    def start(self, trial: str) -> None:
+        """Evaluate a trial's adapter on dev; a trial that is not to be evaluated has its end at once."""
+        state = self._ledger.read().trials[trial]
+        stopped = state.step < state.max_steps
+        if not self._arms.measurable or (stopped and not self._arms.evaluate_stopped):
+            self._finish(trial)
+            return
+        assert state.adapter is not None
+        self.submit(self._arms.job(trial, "dev", self._ledger.folder / state.adapter))
+
+    def submit(self, job: EvaluationJob) -> None:
+        """Start one evaluation."""
+        self._slots.evaluating += 1
+        self._running[self._remote(evaluate).remote(job)] = (job, time.time())
+
+    def run(self, jobs: list[EvaluationJob]) -> None:
+        """Start these and wait for them all."""
+        for job in jobs:
+            self.submit(job)
+        while self._running:
+            self.collect(wait_s=1.0)
+
+    def measure_latency(self, jobs: list[EvaluationJob], requests: int) -> None:
+        """Measure arms one after the other while nothing else runs, and record the results."""
+        import ray
+
+        for result in ray.get(self._remote(measure).remote(jobs, requests)):
+            self._ledger.append("evaluation", **result)
+
+    def collect(self, wait_s: float = 0.0) -> None:
+        """Record what has come back."""
+        if not self._running:
+            return
+        import ray
+
+        ready, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=wait_s)
+        for reference in ready:
+            job, started = self._running.pop(reference)
+            self._slots.evaluating -= 1
+            try:
+                result = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                self._failed(job, time.time() - started, error)
+                continue
+            self._charge("evaluation", job, result["detail"]["seconds"])
+            self._ledger.append("evaluation", **result, items=f"evaluations/{job.arm}-{job.split}.jsonl")
+            if job.split == "dev" and job.adapter:
+                self._keep_samples(job)
+                self._told(job.arm, result["metrics"])
+                self._finish(job.arm)
+
+    def abandon(self, reason: str) -> None:
+        """Cancel what has not come back."""
+        import ray
+
+        for reference, (job, started) in self._running.items():
+            ray.cancel(reference, force=True)
+            self._charge("evaluation", job, time.time() - started)
+            if job.adapter and job.split == "dev":
+                self._ledger.append("state", trial=job.arm, state=State.STOPPED, reason=reason)
+        self._slots.evaluating -= len(self._running)
+        self._running.clear()
+
+    def _remote(self, function: Any) -> Any:
+        import ray
+
+        if self._pool.device == "cpu":
+            # Tune keeps the cores of a finished trial for the next one, in an actor that it reuses. ``Slots`` keeps them free
+            # for the evaluation, so Ray must not count them a second time.
+            return ray.remote(num_cpus=0, max_retries=1)(function)
+        return ray.remote(num_cpus=1, num_gpus=1, max_retries=1, label_selector={LABEL: self._pool.accelerator})(function)
+
+    def _finish(self, trial: str) -> None:
+        state = self._ledger.read().trials[trial]
+        stopped = state.step < state.max_steps
+        self._ledger.append("state", trial=trial, state=State.STOPPED if stopped else State.DONE)
+
+    def _keep_samples(self, job: EvaluationJob) -> None:
+        """Put the first answers beside the adapter, where a person looks for them."""
+        with Path(job.out).open(encoding="utf-8") as file:
+            lines = [line for line, _ in zip(file, range(SAMPLES), strict=False)]
+        (self._ledger.folder / "trials" / job.arm / "samples.jsonl").write_text("".join(lines), encoding="utf-8")
+
+    def _failed(self, job: EvaluationJob, seconds: float, error: Exception) -> None:
+        self._charge("failed", job, seconds)
+        cause = getattr(error, "cause", None) or error
+        message = str(cause).strip().splitlines()[-1]
+        if job.adapter and job.split == "dev":
+            self._ledger.append("state", trial=job.arm, state=State.FAILED, error=f"its evaluation failed: {message}")
+            self._told(job.arm, {})
+        else:
+            self._ledger.append("note", text=f"evaluating {job.arm} on {job.split} failed: {message}")
+
+    def _charge(self, kind: Any, job: EvaluationJob, seconds: float) -> None:
+        entry = cost_of(kind, self._pool, seconds, job.arm if job.adapter else None)
+        self.spent_unit_s += entry.unit_s
+        self._ledger.append("cost", **vars(entry))

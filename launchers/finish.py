@@ -1,0 +1,65 @@
+"""What follows the trials: latency of the best, the sealed challenge set, the champion, its bundle, and the report."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from analysis.champion import Choice, choose, default_trial, median_trial, shortlist
+from launchers.arms import BASE, BASE_SCHEMA, Arms
+from launchers.build import Built
+from launchers.evaluators import Evaluators
+from launchers.search import Slots
+from sweeps.errors import NoChampion
+from tracking.ledger import Ledger
+
+Say = Callable[[str], None]
+
+
+def confirm(built: Built, paths: dict[str, Path], ledger: Ledger, say: Say) -> Choice:
+    """Measure what the decision still needs, decide, and read the challenge set once. Needs Ray.
+
+    Raises:
+        NoChampion: No trial qualifies; the ledger says why for each.
+    """
+    arms = Arms(built, ledger, paths)
+    evaluators = Evaluators(ledger, arms, Slots(1), lambda trial, metrics: None)
+    if arms.measurable and any(trial.adapter for trial in ledger.read().trials.values()):
+        say("evaluating the untouched base on dev …")
+        evaluators.run([arms.job(BASE, "dev")])
+        _measure_latency(built, arms, evaluators, ledger, say)
+    choice = choose(ledger.read())
+    ledger.append("champion", champion=choice.to_dict())
+    if choice.champion is None:
+        raise NoChampion("\n".join(choice.why))
+    if arms.measurable:
+        _read_challenge(arms, evaluators, ledger, choice, say)
+    return choice
+
+
+def _measure_latency(built: Built, arms: Arms, evaluators: Evaluators, ledger: Ledger, say: Say) -> None:
+    evaluate = built.sweep.spec.evaluate
+    state = ledger.read()
+    top = shortlist(state, evaluate.latency_top)
+    if not top or evaluate.latency_requests == 0:
+        return
+    say(f"latency, alone on the machine: the base and the best {len(top)}, {evaluate.latency_requests} requests each …")
+    jobs = [arms.job(BASE, "dev"), *(_trial_job(arms, ledger, trial, "dev") for trial in top)]
+    evaluators.measure_latency(jobs, evaluate.latency_requests)
+
+
+def _read_challenge(arms: Arms, evaluators: Evaluators, ledger: Ledger, choice: Choice, say: Say) -> None:
+    state = ledger.read()
+    trials = [default_trial(state), median_trial(state, choice.rule), choice.champion]
+    chosen = list(dict.fromkeys(trial for trial in trials if trial and state.trials[trial].adapter))
+    jobs = [arms.job(BASE, "challenge")]
+    if arms.schema is not None:
+        jobs.append(arms.job(BASE_SCHEMA, "challenge"))
+    jobs += [_trial_job(arms, ledger, trial, "challenge") for trial in chosen]
+    say(f"the sealed challenge set, read once: {len(jobs)} arms …")
+    evaluators.run(jobs)
+
+
+def _trial_job(arms: Arms, ledger: Ledger, trial: str, split: str) -> Any:
+    adapter = ledger.read().trials[trial].adapter
+    assert adapter is not None
+    return arms.job(trial, split, ledger.folder / adapter)

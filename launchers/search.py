@@ -1,0 +1,178 @@
+"""What to try next: the planned points first, then what Optuna suggests, never the same trial twice.
+
+A Tune searcher over an Optuna study. Ray's own ``OptunaSearch`` can neither draw again where a suggestion is a trial
+that the sweep already has, nor wait for a metric that is known only after the evaluation, nor hold back while
+evaluations need the machine; all three are done here.
+"""
+
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from sweeps.distributions import Choice, Distribution, Fixed, IntRange, LogUniform, QUniform, Uniform
+from sweeps.space import Space
+from sweeps.trial import Trial
+
+MAX_REDRAWS = 50  # duplicates in a row after which the space counts as exhausted
+TRAINING_PREFIXES = ("train/", "val/")
+
+
+@dataclass
+class Slots:
+    """How many trials may run at once, and what holds a slot at the moment."""
+
+    capacity: int
+    evaluating: int = 0
+    running: set[str] = field(default_factory=set)  # Tune's ids
+
+    @property
+    def free(self) -> int:
+        """Room for another trial. An evaluation takes a trial's room, so that it is not starved by the next trial."""
+        return self.capacity - self.evaluating - len(self.running)
+
+
+class DistinctSearch(Searcher):  # type: ignore[misc]
+    """Suggests distinct trials, as the configs that :class:`launchers.trainable.TrialRunner` takes."""
+
+    def __init__(
+        self,
+        space: Space,
+        planned: Sequence[Trial],
+        num_trials: int,
+        make_trial: Callable[[int, dict[str, Any]], Trial],
+        make_config: Callable[[Trial], dict[str, Any]],
+        slots: Slots,
+        *,
+        metric: str,
+        mode: str,
+        seed: int,
+    ) -> None:
+        import optuna
+
+        super().__init__(metric=metric, mode=mode)
+        self._space, self._num_trials = space, num_trials
+        self._make_trial, self._make_config, self._slots = make_trial, make_config, slots
+        self._planned = list(planned)
+        self._trials: dict[str, Trial] = {}  # by Tune's id
+        self._asked: dict[str, Any] = {}  # Tune's id → Optuna's trial
+        self._waiting: dict[str, str] = {}  # our id → Tune's id: finished, its metric comes with the evaluation
+        self._closed = False
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        # The planned points are the start-up design, so the sampler needs no random start of its own. The constant liar
+        # keeps trials that run side by side apart.
+        sampler = optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=0, multivariate=True, group=True, constant_liar=True
+        )
+        self._study = optuna.create_study(direction="minimize" if mode == "min" else "maximize", sampler=sampler)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its searcher into snapshots, which we never restore: the ledger is the truth
+
+    @property
+    def trials(self) -> Mapping[str, Trial]:
+        """Every trial handed out so far, by Tune's id."""
+        return self._trials
+
+    def close(self) -> None:
+        """Suggest nothing more: the sweep ends."""
+        self._closed = True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial's config; None while there is no room; FINISHED at the end."""
+        number = len(self._trials)
+        if self._closed or number >= self._num_trials:
+            return str(Searcher.FINISHED)
+        if self._slots.free <= 0:
+            return None
+        for _ in range(MAX_REDRAWS):
+            planned = self._planned.pop(0) if self._planned else None
+            if planned is not None:
+                self._study.enqueue_trial(_encode(self._space, planned.values))
+            asked = self._study.ask()
+            values = suggest_values(self._space, asked)
+            trial = planned or self._make_trial(number, values)
+            known = next((tune_id for tune_id, other in self._trials.items() if other.id == trial.id), None)
+            if known is None:
+                self._trials[trial_id], self._asked[trial_id] = trial, asked
+                self._slots.running.add(trial_id)
+                return self._make_config(trial)
+            # The sweep has this trial: Optuna is told its result, and asked again.
+            score = self._asked[known].user_attrs.get("score")
+            self._tell(asked, score)
+        self._closed = True
+        return str(Searcher.FINISHED)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Nothing: Tune's scheduler stops trials, Optuna prunes none."""
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell Optuna, or wait for the evaluation where the search is on an evaluated metric."""
+        self._slots.running.discard(trial_id)
+        if trial_id not in self._trials:
+            return
+        if error or result is None or self.metric.startswith(TRAINING_PREFIXES):
+            self._tell(self._asked[trial_id], (result or {}).get(self.metric))
+        else:
+            self._waiting[self._trials[trial_id].id] = trial_id
+
+    def evaluated(self, trial: str, metrics: Mapping[str, float | None]) -> None:
+        """The evaluation of this trial (our id) is there."""
+        tune_id = self._waiting.pop(trial, None)
+        if tune_id is not None:
+            self._tell(self._asked[tune_id], metrics.get(self.metric))
+
+    def _tell(self, asked: Any, score: float | None) -> None:
+        from optuna.trial import TrialState
+
+        if score is None:
+            self._study.tell(asked, state=TrialState.FAIL)
+            return
+        asked.set_user_attr("score", score)
+        self._study.tell(asked, score)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing of its own: the ledger knows every trial."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """See :meth:`save`."""
+
+
+def suggest_values(space: Space, asked: Any) -> dict[str, Any]:
+    """Ask an Optuna trial for every key whose condition holds; what is not asked for keeps its default or neutral value."""
+    values: dict[str, Any] = {}
+    for key in space.order():
+        dimension = space.dimensions[key]
+        if dimension.when is None or dimension.when.holds(space.complete(values), space.defaults):
+            values[key] = _suggest(key, dimension.distribution, asked)
+    return values
+
+
+def _suggest(key: str, distribution: Distribution, asked: Any) -> Any:
+    match distribution:
+        case Choice():  # as JSON text, since Optuna's categories cannot be lists
+            return json.loads(asked.suggest_categorical(key, [json.dumps(value) for value in distribution.values()]))
+        case Uniform():
+            return asked.suggest_float(key, distribution.low, distribution.high)
+        case LogUniform():
+            return asked.suggest_float(key, distribution.low, distribution.high, log=True)
+        case QUniform():
+            return asked.suggest_float(key, distribution.low, distribution.high, step=distribution.q)
+        case IntRange():
+            return asked.suggest_int(key, distribution.low, distribution.high, step=distribution.step)
+        case Fixed():
+            return distribution.value
+
+
+def _encode(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A planned trial's values as Optuna stores them."""
+    stored = {}
+    for key, dimension in space.dimensions.items():
+        if isinstance(dimension.distribution, Fixed):
+            continue
+        stored[key] = json.dumps(values[key]) if isinstance(dimension.distribution, Choice) else values[key]
+    return stored

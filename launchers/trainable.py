@@ -1,0 +1,107 @@
+"""A Tune trial: opens the engine, advances it from report to report, and keeps its last checkpoint in the run folder.
+
+Runs in a Ray actor on the node where Ray put it. It loads no torch: the engine trains in a process of its own.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from recipes.engines.protocol import Diverged, Job, Session, TrainingFailed
+from sweeps.errors import InvalidInput
+
+CHECKPOINT = "checkpoint"  # in the trial's folder: ``adapter/`` and what the engine needs to resume
+POINTER = "where.json"
+
+
+def open_session(engine: str, job: Job, checkpoint: Path | None) -> Session:
+    """Start a trial on the engine of this name."""
+    assert engine == "nemo", f"the schema knows no engine {engine!r}"
+    from recipes.engines.nemo.engine import NemoEngine
+
+    return NemoEngine().open(job, checkpoint)
+
+
+class TrialRunner(tune.Trainable):  # type: ignore[misc]
+    """One trial. Its config is what ``launchers.search`` hands out: ``trial``, ``job``, ``engine``, ``units``."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._session: Session | None = None
+        self._begun = time.time()
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next trial in the same actor, which saves starting a process."""
+        self.cleanup()
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Advance to the next report boundary, save there, and report.
+
+        A failure that trying again can help is raised, so that Tune retries; any other ends the trial as a result with
+        ``failed``.
+        """
+        try:
+            if self._session is None:
+                self._session = self._open()
+            report = self._session.advance()
+            self._session.save(Path(self.config["job"]["folder"]) / CHECKPOINT)
+        except (Diverged, InvalidInput) as error:
+            self.cleanup()
+            return {**self._spent(), "failed": str(error), "done": True}
+        except TrainingFailed:
+            self.cleanup()
+            raise
+        if report.done:
+            self.cleanup()
+        # Tune's schedulers and searchers look for their metric at the top level of a result.
+        return {
+            **report.metrics,
+            **self._spent(),
+            "step": report.step,
+            "metrics": report.metrics,
+            "finished": report.done,
+            "done": report.done,
+        }
+
+    def _spent(self) -> dict[str, Any]:
+        return {"seconds": time.time() - self._begun, "labels": _node_labels()}
+
+    def _open(self) -> Session:
+        raw = self.config["job"]
+        job = Job(
+            settings=raw["settings"],
+            base=raw["base"],
+            train=Path(raw["train"]),
+            validation=Path(raw["validation"]),
+            folder=Path(raw["folder"]),
+            device=raw["device"],
+            threads=raw["threads"],
+        )
+        job.folder.mkdir(parents=True, exist_ok=True)
+        checkpoint = job.folder / CHECKPOINT
+        return open_session(self.config["engine"], job, checkpoint if checkpoint.exists() else None)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Point to the run folder: checkpoints live there, not in Tune's storage."""
+        pointer = {"folder": self.config["job"]["folder"]}
+        (Path(checkpoint_dir) / POINTER).write_text(json.dumps(pointer))
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing to do: the next step opens the last checkpoint of the run folder."""
+
+    def cleanup(self) -> None:
+        """End the engine's process."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+
+def _node_labels() -> dict[str, str]:
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    return next((dict(node.get("Labels", {})) for node in ray.nodes() if node["NodeID"] == here), {})

@@ -1,0 +1,1 @@
+"""The demo: a shop, a shopping assistant's task, and the small base model that learns it."""

@@ -1,0 +1,226 @@
+"""The demo's task: conversations with a shopper, each with the answer that is right by construction.
+
+The form follows the training example in the appendix of NEMO-4-PAYPAL (figure 10): one long system prompt that all rows
+share, a conversation, constant closing instructions, and a JSON ``proposal`` of categories, each with an explanation,
+specific products and a generic one. There are fewer of each, so that a row stays short on a laptop's CPU.
+"""
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from recipes.commerce.catalogue import (
+    BENEFITS,
+    CATEGORIES,
+    CATEGORY,
+    OCCASIONS,
+    Category,
+    Product,
+    catalogue,
+    label_of,
+)
+
+NUM_CATEGORIES = 2
+NUM_SPECIFIC = 2
+NUM_GENERIC = 1
+
+SYSTEM_PROMPT = f"""You are a shopping assistant. Answer the latest request of the user.
+## Instructions
+Propose {NUM_CATEGORIES} categories: the one asked for, then one that goes with it. For each write a short sentence \
+that names the plan of the user, {NUM_SPECIFIC} specific products of the shop and {NUM_GENERIC} generic product.
+* NEVER recommend gift cards or anything illegal.
+* If the user names a product, its title must come first.
+* If the user asks for a material or a feature, every product of the first category must have it.
+* Keep the gender of the conversation, unless the user changes it.
+## Output
+JSON with the key "proposal": a list of "category", "explanation" and "products". No other text."""
+
+CLOSING = """## Recommendation
+Focus on the latest request. Write Men's or Women's only where the category has a gender.
+Answer with the JSON proposal."""
+
+PROPOSAL_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["proposal"],
+    "additionalProperties": False,
+    "properties": {
+        "proposal": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 4,
+            "items": {
+                "type": "object",
+                "required": ["category", "explanation", "products"],
+                "additionalProperties": False,
+                "properties": {
+                    "category": {"type": "string", "minLength": 1, "maxLength": 60},
+                    "explanation": {"type": "string", "minLength": 1, "maxLength": 200},
+                    "products": {
+                        "type": "array",
+                        "minItems": 1,
+                        "maxItems": 6,
+                        "items": {"type": "string", "minLength": 1, "maxLength": 80},
+                    },
+                },
+            },
+        }
+    },
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a shopper wants, as the generator knows it and the conversation says it."""
+
+    category: str
+    attribute: str
+    gender: str | None  # as the answer must be aligned; None where the category has none
+    occasion: str
+    title: str | None  # a product title that the shopper names
+
+
+_OPENERS = (
+    "Point me to {want} for {occasion}.",
+    "I am looking for {want}, the plan is {occasion}.",
+    "Can you find {want} for {occasion}?",
+    "Please suggest {want}. I need it for {occasion}.",
+    "We have {occasion} ahead and I want {want}.",
+)
+_RELATIVES = {"men": ("husband", "brother", "father"), "women": ("wife", "sister", "mother")}
+_NAMED = ("I like the {title}.", "A friend has the {title}.", "I saw the {title}.")
+_SMALL_TALK = (
+    ("Hello, can you help me?", "Of course, what do you need?"),
+    ("Do you sell gift cards?", "I can help you find a product."),
+    ("I want to spend some money today.", "Happy to help, what is the plan?"),
+)
+
+
+def _conversation(request: Request, rng: random.Random) -> str:
+    """The dialogue that states the request; gender may be said early, late, or changed on the way."""
+    noun = CATEGORY[request.category].name.lower()
+    attribute = request.attribute.lower()
+    turns: list[tuple[str, str]] = []
+    want = f"{attribute} {noun}"
+    if request.gender is not None:
+        relative = rng.choice(_RELATIVES[request.gender])
+        style = rng.choice(("want", "early", "late", "switch"))
+        if style == "want":
+            want = f"{attribute} {noun} for {request.gender}"
+        elif style == "late":
+            want = f"{attribute} {noun} for my {relative}"
+        elif style == "early":
+            turns.append((f"I am shopping for my {relative} today.", "Happy to help, what is the plan?"))
+        else:
+            other = "women" if request.gender == "men" else "men"
+            turns.append((f"I am shopping for my {rng.choice(_RELATIVES[other])}.", "Of course, what do you need?"))
+            want = f"{attribute} {noun} for my {relative} instead"
+    elif rng.random() < 0.3:
+        turns.append(rng.choice(_SMALL_TALK))
+    latest = rng.choice(_OPENERS).format(want=want, occasion=request.occasion)
+    if request.title:
+        latest += " " + rng.choice(_NAMED).format(title=request.title)
+    lines = [f"User: {user}\nAssistant: {assistant}" for user, assistant in turns]
+    return "\n".join([*lines, f"User: {latest}"])
+
+
+@cache
+def _shelves(seed: int) -> dict[tuple[str, str | None, str], list[Product]]:
+    shelves: dict[tuple[str, str | None, str], list[Product]] = {}
+    for product in catalogue(seed):
+        shelves.setdefault((product.category, product.gender, product.attribute), []).append(product)
+    return shelves
+
+
+def _matching(category: Category, gender: str | None, attribute: str, seed: int) -> list[Product]:
+    return _shelves(seed).get((category.name, gender, attribute), [])
+
+
+def _entry(category: Category, gender: str | None, attribute: str, occasion: str, products: list[str]) -> dict[str, Any]:
+    label = label_of(category, gender)
+    generic = f"{attribute} {category.name.lower()}"
+    if category.gendered and gender:
+        generic = f"{label.split()[0]} {attribute.lower()} {category.name.lower()}"
+    explanation = f"For {occasion}, these {category.name.lower()} {BENEFITS[category.group]}."
+    return {"category": label, "explanation": explanation, "products": [*products, generic]}
+
+
+def _answer(request: Request, rng: random.Random, seed: int) -> dict[str, Any]:
+    category = CATEGORY[request.category]
+    titles = [product.title for product in _matching(category, request.gender, request.attribute, seed)]
+    chosen = rng.sample(titles, NUM_SPECIFIC)
+    if request.title:
+        chosen = [request.title, *[title for title in chosen if title != request.title]][:NUM_SPECIFIC]
+    companion = CATEGORY[category.goes_with]
+    gender = request.gender if companion.gendered else None
+    attribute = rng.choice(companion.attributes)
+    also = [product.title for product in _matching(companion, gender, attribute, seed)]
+    return {
+        "proposal": [
+            _entry(category, request.gender, request.attribute, request.occasion, chosen),
+            _entry(companion, gender, attribute, request.occasion, rng.sample(also, NUM_SPECIFIC)),
+        ]
+    }
+
+
+def requests(seed: int, shop_seed: int = 0) -> Iterator[tuple[Request, random.Random]]:
+    """An endless stream of requests, each with the generator that goes on to write its conversation."""
+    number = 0
+    while True:
+        rng = random.Random(f"request-{seed}-{number}")
+        number += 1
+        category = rng.choice(CATEGORIES)
+        gender = rng.choice(("men", "women")) if category.gendered else None
+        attribute = rng.choice(category.attributes)
+        matching = _matching(category, gender, attribute, shop_seed)
+        if len(matching) <= NUM_SPECIFIC:
+            continue
+        title = rng.choice(matching).title if rng.random() < 0.3 else None
+        occasion = rng.choice(OCCASIONS[category.group])
+        yield Request(category.name, attribute, gender, occasion, title), rng
+
+
+def prompt_of(conversation: str) -> list[dict[str, str]]:
+    """The messages up to the answer: system prompt, and a conversation (or one query) with the closing instructions."""
+    if not conversation.startswith("User: "):
+        conversation = f"User: {conversation}"
+    return [
+        {"role": "system", "content": SYSTEM_PROMPT},
+        {"role": "user", "content": f"### Conversation\n{conversation}\n{CLOSING}"},
+    ]
+
+
+def rows(num_rows: int, seed: int = 0, shop_seed: int = 0) -> list[dict[str, Any]]:
+    """``num_rows`` distinct chat rows: ``messages``, the ``request`` behind them, and a ``group`` for splitting.
+
+    The assistant's content is an object, as in the paper; readers serialise it canonically.
+    """
+    seen: set[str] = set()
+    out: list[dict[str, Any]] = []
+    for request, rng in requests(seed, shop_seed):
+        conversation = _conversation(request, rng)
+        if conversation in seen:
+            continue
+        seen.add(conversation)
+        out.append(
+            {
+                "messages": [
+                    *prompt_of(conversation),
+                    {"role": "assistant", "content": _answer(request, rng, shop_seed)},
+                ],
+                "request": vars(request).copy(),
+                "group": f"{request.category}/{request.attribute}/{request.gender}/{request.occasion}",
+            }
+        )
+        if len(out) == num_rows:
+            return out
+    raise AssertionError("the stream of requests never ends")
+
+
+def write(path: str, num_rows: int, seed: int = 0) -> None:
+    """Write ``num_rows`` rows as JSONL."""
+    with open(path, "w", encoding="utf-8") as file:
+        for row in rows(num_rows, seed):
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")

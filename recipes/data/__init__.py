@@ -1,0 +1,1 @@
+"""Rows: reading, checking, splitting, and the hash that names them."""

@@ -1,0 +1,112 @@
+"""Reading rows and bringing them to one form: chat messages whose contents are all text.
+
+Two forms are taken: ``{"messages": [{"role", "content"}, …]}`` that ends with the assistant, and ``{"prompt", "completion"}``
+(also ``question``/``answer``). An assistant's content may be an object or a list; it is serialised canonically.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sweeps.errors import InvalidInput, Problem
+
+ROLES = ("system", "user", "assistant")
+PAIRS = (("prompt", "completion"), ("question", "answer"), ("prompt", "response"))
+MAX_PROBLEMS = 20
+
+
+def canonical(content: Any) -> str:
+    """The one text of a JSON value: keys in their order, no spaces, no escapes for letters."""
+    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
+    """Each line's number and its JSON value; empty lines are passed over.
+
+    Raises:
+        InvalidInput: The file is missing, not UTF-8, or a line is not JSON.
+    """
+    if not path.is_file():
+        raise InvalidInput(Problem("data.path", f"no such file: {path}"))
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        rule = f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}"
+        raise InvalidInput(Problem("data.path", rule, "convert it with `iconv -t UTF-8`")) from None
+    problems = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line)
+        except json.JSONDecodeError as error:
+            problems.append(Problem(str(path), f"not JSON: {error.msg} at column {error.colno}", line=number))
+            if len(problems) == MAX_PROBLEMS:
+                break
+    if problems:
+        raise InvalidInput(problems, str(path))
+
+
+def to_chat(row: Any) -> dict[str, Any]:
+    """One row in the common form; further fields are kept.
+
+    Raises:
+        ValueError: With the rule that the row breaks.
+    """
+    if not isinstance(row, dict):
+        raise ValueError(f"a row must be a JSON object, got {type(row).__name__}")
+    if "messages" in row:
+        messages = row["messages"]
+    else:
+        pair = next((pair for pair in PAIRS if pair[0] in row and pair[1] in row), None)
+        if pair is None:
+            raise ValueError(f"a row needs messages, or prompt and completion; it has {', '.join(sorted(row)) or 'no key'}")
+        messages = [{"role": "user", "content": row[pair[0]]}, {"role": "assistant", "content": row[pair[1]]}]
+        row = {key: value for key, value in row.items() if key not in pair}
+    return {**row, "messages": _checked(messages)}
+
+
+def _checked(messages: Any) -> list[dict[str, str]]:
+    if not isinstance(messages, list) or not messages:
+        raise ValueError("messages must be a list with at least a user's and an assistant's turn")
+    out = []
+    for place, message in enumerate(messages):
+        if not isinstance(message, dict) or "role" not in message or "content" not in message:
+            raise ValueError(f"messages[{place}] must have role and content")
+        role, content = message["role"], message["content"]
+        if role not in ROLES:
+            raise ValueError(f"messages[{place}].role must be one of {', '.join(ROLES)}, got {role!r}")
+        if not isinstance(content, str) and role != "assistant":
+            raise ValueError(f"messages[{place}].content of a {role} must be text, got {type(content).__name__}")
+        if content is None or content == "":
+            raise ValueError(f"messages[{place}].content is empty")
+        if isinstance(content, str) and "\x00" in content:
+            raise ValueError(f"messages[{place}].content holds a NUL byte")
+        out.append({"role": role, "content": canonical(content)})
+    if out[-1]["role"] != "assistant":
+        raise ValueError(f"the last turn must be the assistant's, got {out[-1]['role']!r}")
+    if not any(message["role"] == "user" for message in out):
+        raise ValueError("there is no user's turn")
+    return out
+
+
+def checked_rows(numbered: Iterable[tuple[int, Any]], source: str) -> list[dict[str, Any]]:
+    """All rows in the common form.
+
+    Raises:
+        InvalidInput: With every row that breaks a rule (the first twenty), by line.
+    """
+    rows, problems = [], []
+    for number, row in numbered:
+        try:
+            rows.append(to_chat(row))
+        except ValueError as error:
+            problems.append(Problem(source, str(error), line=number))
+            if len(problems) == MAX_PROBLEMS:
+                break
+    if problems:
+        raise InvalidInput(problems, source)
+    if not rows:
+        raise InvalidInput(Problem("data.path", f"{source} holds no rows"))
+    return rows

@@ -1,0 +1,1 @@
+"""The ``nemo`` engine: NVIDIA NeMo AutoModel's own recipe in a child process."""

@@ -1,0 +1,115 @@
+"""What a sweep must know of a recipe: its keys with their limits, its size, and the hashes that name its inputs."""
+
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from recipes import bases
+from recipes.compose import typed
+from recipes.data import splits
+from recipes.schema import TRAINING_GROUPS, Recipe
+from sweeps.facts import KeyFacts, RecipeFacts
+
+SAMPLE_ROWS = 200  # rows whose tokens are counted for a plan
+CHARS_PER_TOKEN = 4.0  # of English text under a Llama tokenizer; used only where the base's own is not at hand
+TURN_TOKENS = 5  # what the Llama 3.1 chat format adds to each turn
+
+
+def key_facts(model: type[BaseModel] = Recipe, prefix: str = "") -> dict[str, KeyFacts]:
+    """Every dotted path of a recipe with the type and limits of its value, read from the schema."""
+    facts: dict[str, KeyFacts] = {}
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            facts.update(key_facts(info.annotation, f"{prefix}{name}."))
+        elif prefix:  # name and engine are not a trial's to vary
+            facts[f"{prefix}{name}"] = _one(info)
+    return facts
+
+
+def _one(info: FieldInfo) -> KeyFacts:
+    annotation, limits, optional = info.annotation, list(info.metadata), False
+    if get_origin(annotation) in (types.UnionType, typing.Union):
+        parts = [part for part in get_args(annotation) if part is not type(None)]
+        optional, annotation = True, parts[0]
+    if get_origin(annotation) is typing.Annotated:
+        annotation, *more = get_args(annotation)
+        limits += [limit for field in more for limit in (field.metadata if isinstance(field, FieldInfo) else [field])]
+    if get_origin(annotation) is Literal:
+        return KeyFacts("str", choices=get_args(annotation), optional=optional)
+    low = next((limit.ge for limit in limits if isinstance(limit, Ge)), None)
+    above = next((limit.gt for limit in limits if isinstance(limit, Gt)), None)
+    high = next((limit.le for limit in limits if isinstance(limit, Le)), None)
+    below = next((limit.lt for limit in limits if isinstance(limit, Lt)), None)
+    kinds: dict[Any, Literal["int", "float", "str", "bool", "list", "any"]] = {
+        int: "int",
+        float: "float",
+        str: "str",
+        bool: "bool",
+        list: "list",
+        tuple: "list",
+    }
+    kind = kinds.get(get_origin(annotation) or annotation, "any")
+    upper = high if high is not None else below
+    return KeyFacts(
+        kind,
+        low=typing.cast("float | None", low if low is not None else above),
+        high=typing.cast("float | None", upper),
+        exclusive_low=low is None and above is not None,
+        optional=optional,
+    )
+
+
+def recipe_facts(settings: dict[str, Any], base_dir: Path) -> tuple[RecipeFacts, splits.SplitRows]:
+    """The facts of composed settings, and the rows that were read for them.
+
+    Raises:
+        InvalidInput: The recipe, its base or its data cannot be used.
+    """
+    recipe = typed(settings)
+    rows = splits.load(recipe.data, base_dir)
+    num_parameters, parameters_source = bases.num_parameters(recipe.base, base_dir)
+    tokens, tokens_source = _tokens_per_row(recipe, rows, base_dir)
+    start = recipe.start.adapter
+    facts = RecipeFacts(
+        name=recipe.name,
+        settings=recipe.model_dump(mode="json"),
+        keys=key_facts(),
+        training_groups=TRAINING_GROUPS,
+        engine=recipe.engine,
+        base_identity=bases.identity(recipe.base, base_dir),
+        start_identity=bases.adapter_identity((base_dir / start).resolve()) if start else None,
+        data_identity=rows.identity,
+        num_parameters=num_parameters,
+        train_rows=len(rows.rows["train"]),
+        tokens_per_row=tokens,
+        sources={
+            "num_parameters": parameters_source,
+            "train_rows": f"counted in the train split ({recipe.data.builtin or recipe.data.path})",
+            "tokens_per_row": tokens_source,
+        },
+    )
+    return facts, rows
+
+
+def _tokens_per_row(recipe: Recipe, rows: splits.SplitRows, base_dir: Path) -> tuple[float, str]:
+    sample = rows.rows["train"][:SAMPLE_ROWS]
+    folder = bases.locate(recipe.base, base_dir)
+    if folder is None:
+        chars = sum(len(message["content"]) for row in sample for message in row["messages"])
+        turns = sum(len(row["messages"]) for row in sample)
+        tokens = chars / CHARS_PER_TOKEN + turns * TURN_TOKENS
+        return tokens / len(sample), f"{CHARS_PER_TOKEN:g} characters a token over {len(sample)} rows (the base is not local)"
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    total = sum(
+        len(tokenizer.encode(message["content"], add_special_tokens=False).ids) + TURN_TOKENS
+        for row in sample
+        for message in row["messages"]
+    )
+    return total / len(sample), f"the base's tokenizer over {len(sample)} rows"

@@ -1,0 +1,181 @@
+"""Answering with a base model and, where there is one, an adapter in plain PEFT: greedy, batched, left-padded."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+Messages = Sequence[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model with its tokenizer, ready to answer."""
+
+    network: Any
+    tokenizer: Any
+    max_new_tokens: int
+    batch_size: int
+
+    def answer(
+        self,
+        prompts: Sequence[Messages],
+        schema: dict[str, Any] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[str]:
+        """The assistant's text for each conversation, in order; greedy, so the same every time.
+
+        Args:
+            prompts: Conversations that end with the user's turn.
+            schema: A JSON schema that every answer is forced into, token by token (by ``llguidance``).
+            progress: Called with the number of answers so far.
+        """
+        import torch
+
+        order = sorted(range(len(prompts)), key=lambda place: sum(len(m["content"]) for m in prompts[place]))
+        answers = [""] * len(prompts)
+        for start in range(0, len(order), self.batch_size):
+            places = order[start : start + self.batch_size]
+            with torch.inference_mode():
+                texts = self._batch([prompts[place] for place in places], schema)
+            for place, text in zip(places, texts, strict=True):
+                answers[place] = text
+            if progress:
+                progress(start + len(places))
+        return answers
+
+    def _batch(self, prompts: Sequence[Messages], schema: dict[str, Any] | None) -> list[str]:
+        rendered = [
+            self.tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
+            for prompt in prompts
+        ]
+        batch = self.tokenizer(rendered, return_tensors="pt", padding=True, add_special_tokens=False)
+        batch = batch.to(self.network.device)
+        processors = [_SchemaProcessor(self.tokenizer, schema, len(prompts))] if schema else None
+        out = self.network.generate(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            max_new_tokens=self.max_new_tokens,
+            do_sample=False,
+            pad_token_id=self.tokenizer.pad_token_id,
+            eos_token_id=self.tokenizer.eos_token_id,
+            logits_processor=processors,
+        )
+        new = out[:, batch["input_ids"].shape[1] :]
+        return [text.strip() for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
+
+
+@lru_cache(maxsize=2)
+def _llguidance_tokenizer(tokenizer: Any, vocab_size: int) -> Any:
+    import llguidance.hf
+
+    return llguidance.hf.from_tokenizer(tokenizer, vocab_size)
+
+
+class _SchemaProcessor:
+    """Masks every token that would leave the schema, for each row of a batch."""
+
+    def __init__(self, tokenizer: Any, schema: dict[str, Any], num_rows: int) -> None:
+        import llguidance
+
+        self._tokenizer = _llguidance_tokenizer(tokenizer, len(tokenizer))
+        grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, {"whitespace_flexible": False})
+        self._matchers = [llguidance.LLMatcher(self._tokenizer, grammar) for _ in range(num_rows)]
+        self._eos = tokenizer.eos_token_id
+        self._started = False
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        import llguidance.torch
+
+        bitmask = llguidance.torch.allocate_token_bitmask(1, scores.shape[1])
+        for row, matcher in enumerate(self._matchers):
+            if self._started and not matcher.is_stopped():
+                matcher.consume_token(int(input_ids[row, -1]))
+            if matcher.is_stopped():
+                scores[row] = float("-inf")
+                scores[row, self._eos] = 0.0
+                continue
+            llguidance.torch.fill_next_token_bitmask(matcher, bitmask, 0)
+            llguidance.torch.apply_token_bitmask_inplace(scores[row : row + 1], bitmask.to(scores.device))
+        self._started = True
+        return scores
+
+
+@lru_cache(maxsize=1)
+def _base(path: str, dtype: str, device: str) -> tuple[Any, Any]:
+    """The base and its tokenizer, kept for the next adapter of the same process."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    network = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype)).to(device).eval()
+    tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return network, tokenizer
+
+
+def load(
+    base: str, dtype: str, adapter: Path | None, *, max_new_tokens: int, batch_size: int, device: str = "cpu"
+) -> Model:
+    """Load a base from a folder or the hub and put an adapter on it with plain PEFT.
+
+    The base stays in memory for the next call; an adapter that a former call put on it is taken off first.
+    """
+    network, tokenizer = _base(base, dtype, "cuda" if device == "gpu" else "cpu")
+    if adapter is not None:
+        from peft import PeftModel
+
+        network = PeftModel.from_pretrained(_plain(network), adapter).eval()
+    else:
+        network = _plain(network)
+    return Model(network, tokenizer, max_new_tokens, batch_size)
+
+
+def _plain(network: Any) -> Any:
+    """The base without the layers that PEFT may have put into it."""
+    if any("lora_" in name for name, _ in network.named_modules()):
+        from peft.tuners.lora import LoraLayer
+
+        for name, module in list(network.named_modules()):
+            if isinstance(module, LoraLayer):
+                parent, _, leaf = name.rpartition(".")
+                setattr(network.get_submodule(parent), leaf, module.get_base_layer())
+        network._hf_peft_config_loaded = False
+        if hasattr(network, "peft_config"):
+            del network.peft_config
+    return network
+
+
+def validation_loss(model: Model, rows: Sequence[Messages], batch_size: int = 1) -> float:
+    """Mean negative log-likelihood (nats) over the tokens of the assistant's turns, as the engines report it."""
+    import torch
+
+    total, count = 0.0, 0
+    with torch.inference_mode():
+        for messages in rows:
+            ids, labels = tokens_and_labels(model.tokenizer, messages)
+            logits = model.network(input_ids=torch.tensor([ids], device=model.network.device)).logits[0, :-1].float()
+            targets = torch.tensor(labels[1:], device=logits.device)
+            total += float(torch.nn.functional.cross_entropy(logits, targets, ignore_index=-100, reduction="sum"))
+            count += int((targets != -100).sum())
+    return total / max(1, count)
+
+
+def tokens_and_labels(tokenizer: Any, messages: Messages) -> tuple[list[int], list[int]]:
+    """Token ids of a conversation, and the same with -100 wherever the loss must not look.
+
+    The loss looks at the assistant's words and the token that ends its turn, never at the header before them.
+    """
+    ids: list[int] = []
+    labels: list[int] = []
+    for place, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        before = tokenizer.apply_chat_template(
+            list(messages[:place]), add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+        whole = tokenizer.apply_chat_template(list(messages[: place + 1]), tokenize=True, return_dict=False)
+        labels += [-100] * (len(before) - len(ids)) + whole[len(before) :]
+        ids = whole
+    return ids, labels

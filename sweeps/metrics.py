@@ -1,0 +1,77 @@
+"""The names under which everything is measured, in the ledger, in MLflow and in a sweep YAML."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measured quantity. ``direction`` is None where neither more nor less is better."""
+
+    name: str
+    unit: str
+    direction: Literal["min", "max"] | None
+    meaning: str
+
+    @property
+    def while_training(self) -> bool:
+        """Whether a trial reports it while it trains, so that early stopping can use it."""
+        return self.name.startswith(("train/", "val/"))
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("train/loss", "nats per token", "min", "mean cross-entropy of the completion tokens of the training batch"),
+    Metric("val/loss", "nats per token", "min", "mean cross-entropy of the completion tokens of the validation split"),
+    Metric("train/lr", "", None, "learning rate of the step"),
+    Metric("train/tokens_per_s", "tokens/s", "max", "training tokens per second, start-up not counted"),
+    Metric("quality/score", "0–5", "max", "mean score of the answers by the judge or the metrics of the sweep"),
+    Metric("quality/json_valid", "share", "max", "answers that are valid JSON, of the schema where one is given"),
+    Metric("quality/win_rate", "share", "max", "pairwise verdicts won against the base, a tie counting half"),
+    Metric("quality/exact_match", "share", "max", "answers equal to the right one, as canonical JSON where both are"),
+    Metric("quality/field_f1", "share", "max", "F1 of the JSON fields and list items of the right answer"),
+    Metric("e2e/score", "0–5", "max", "mean score of the whole agent"),
+    Metric("e2e/hypothetical_product", "0–5", "max", "mean score of the hypothetical products that are searched for"),
+    Metric("e2e/attribute_extraction", "0–5", "max", "mean score of the attributes that are extracted"),
+    Metric("e2e/recommendation", "0–5", "max", "mean score of the products that are recommended"),
+    Metric("retrieval/ndcg_at_10", "0–1", "max", "normalised discounted cumulative gain of the first ten products"),
+    Metric("retrieval/recall_at_10", "share", "max", "relevant products among the first ten"),
+    Metric("latency/formulation_p50_s", "s", "min", "median time to formulate the search"),
+    Metric("latency/formulation_p95_s", "s", "min", "95th percentile of the time to formulate the search"),
+    Metric("latency/formulation_p99_s", "s", "min", "99th percentile of the time to formulate the search"),
+    Metric("latency/retrieval_p95_s", "s", "min", "95th percentile of the time to retrieve products"),
+    Metric("latency/ranking_p95_s", "s", "min", "95th percentile of the time to rank products"),
+    Metric("latency/agent_p95_s", "s", "min", "95th percentile of the time of a whole request"),
+    Metric("latency/ttft_p95_s", "s", "min", "95th percentile of the time to the first token"),
+    Metric("latency/goodput_rps", "requests/s", "max", "requests per second that are answered within the limit"),
+    Metric("cost/gpu_s", "s", "min", "GPU-seconds of a trial; on a CPU pool, core-seconds"),
+    Metric("cost/usd", "US$", "min", "price of a trial: training, evaluation and failed attempts"),
+    Metric("cost/idle_usd", "US$", "min", "price of reserved units that did no work"),
+    Metric("cost/usd_per_1k_requests", "US$", "min", "price of answering a thousand requests"),
+    Metric("cost/monthly_usd", "US$/month", "min", "price of serving the expected traffic for a month"),
+)
+
+BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS}
+NAMES: tuple[str, ...] = tuple(BY_NAME)
+
+
+def function_metric(entry: str) -> str:
+    """The name under which a user's ``file.py:function`` is recorded: ``quality/<function>``."""
+    return f"quality/{entry.rpartition(':')[2]}"
+
+
+def find_metric(name: str, functions: Sequence[str] = ()) -> Metric | None:
+    """The metric of a name, or None.
+
+    Args:
+        name: As written in the sweep.
+        functions: The sweep's own ``file.py:function`` metrics; each gives ``quality/<function>``, and
+            ``quality/<function>/<key>`` for the keys that it returns. They are scores: more is better.
+    """
+    if name in BY_NAME:
+        return BY_NAME[name]
+    for entry in functions:
+        own = function_metric(entry)
+        if name == own or name.startswith(f"{own}/"):
+            return Metric(name, "", "max", f"returned by {entry}")
+    return None

@@ -1,0 +1,325 @@
+"""The schema of a sweep YAML. Every block is frozen and refuses keys that it does not know."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from sweeps.errors import nearest
+from sweeps.grammar import quote
+from sweeps.metrics import find_metric
+
+BUILT_IN_METRICS = ("exact_match", "json_schema", "field_f1", "shopping")
+MAX_TRIALS = 100_000
+
+Mode = Literal["min", "max"]
+
+
+def broken_rule(rule: str, hint: str = "") -> PydanticCustomError:
+    """An error of our own in pydantic's form; ``sweeps.loading`` turns it into a Problem as it is."""
+    return PydanticCustomError("podium", "{rule}", {"rule": rule, "hint": hint})
+
+
+def _empty_block(value: Any) -> Any:
+    """A block that is named but left empty has its defaults."""
+    return {} if value is None else value
+
+
+def _as_tuple(value: Any) -> Any:
+    """One name is a list of one; lists are held as tuples."""
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _folder_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+        shape = "letters, digits, '-', '_' and '.', at most 64, beginning with a letter or a digit"
+        raise broken_rule(f"must be a folder name, but got {quote(value)}", f"use {shape}")
+    return value
+
+
+_UNIT_S = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
+
+
+def _duration_s(value: Any) -> Any:
+    """``6h``, ``1h30m``, ``90m``, ``45s`` or a number of seconds, in seconds."""
+    if not isinstance(value, str):
+        return value
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([dhms])\s*", value)
+    if not parts or "".join(number + unit for number, unit in parts) != re.sub(r"\s", "", value):
+        raise broken_rule(f"must be a time, but got {quote(value)}", "write 6h, 1h30m, 90m, 45s or a number of seconds")
+    return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
+
+
+def _metric_entry(value: str) -> str:
+    if value in BUILT_IN_METRICS:
+        return value
+    path, colon, function = value.rpartition(":")
+    if colon and path.endswith(".py") and function.isidentifier():
+        return value
+    hint = nearest(value, BUILT_IN_METRICS) + " or write file.py:function"
+    raise broken_rule(f"unknown metric {quote(value)}", hint)
+
+
+def _url(value: str) -> str:
+    if not re.match(r"https?://[^\s/]+", value):
+        raise broken_rule(f"must be a URL, but got {quote(value)}", "for example http://localhost:8000/v1")
+    return value
+
+
+def _variable_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+        # The value is not quoted: it may be the key itself.
+        raise broken_rule("must be the name of an environment variable", "the key itself does not belong in a sweep")
+    return value
+
+
+def _not_empty(value: str) -> str:
+    if not value.strip():
+        raise broken_rule("must not be empty")
+    return value
+
+
+def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise broken_rule(f"must not name anything twice, but {quote(value)} is")
+    return values
+
+
+def _better_direction(block: Any) -> Any:
+    """A block with the better direction of its metric as ``mode``, where none is written."""
+    if not isinstance(block, Mapping) or block.get("mode") is not None:
+        return block
+    metric = find_metric(str(block.get("metric", "val/loss")))
+    direction = metric.direction if metric else "max"  # the user's own metrics are scores
+    return {**block, "mode": direction or "min"}
+
+
+Text = Annotated[str, AfterValidator(_not_empty)]
+Names = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), AfterValidator(_unique)]
+Count = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(gt=0)]
+
+
+class Block(BaseModel):
+    """What all blocks have in common: no unknown keys, no silent conversions ("20" is no number, true is not 1)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Search(Block):
+    """How points are chosen.
+
+    Attributes:
+        trials: Distinct points; each is trained ``seeds`` times.
+        start_at: ``default`` makes the recipe's own values trial 0.
+        mode: As the metric's better direction where it is not given.
+    """
+
+    algorithm: Literal["grid", "random", "tpe", "nsga2"] = "tpe"
+    trials: Annotated[int, Field(ge=1, le=MAX_TRIALS)] = 20
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    start_at: Literal["default"] | None = "default"
+    seeds: Annotated[int, Field(ge=1, le=100)] = 1
+    metric: Text = "val/loss"
+    mode: Mode = "min"
+
+    _fill_mode = model_validator(mode="before")(_better_direction)
+
+    @property
+    def direction(self) -> Mode:
+        """The side of the metric that is looked for."""
+        return self.mode
+
+
+class StopEarly(Block):
+    """Successive halving: at each rung the best 1/``reduction`` of the trials go on.
+
+    Attributes:
+        grace: The first rung, as a share of a trial's steps.
+    """
+
+    algorithm: Literal["asha", "none"] = "asha"
+    metric: Text = "val/loss"
+    mode: Mode = "min"
+    grace: Annotated[float, Field(gt=0, le=1)] = 0.15
+    reduction: Annotated[float, Field(gt=1)] = 3
+
+    _fill_mode = model_validator(mode="before")(_better_direction)
+
+    @property
+    def direction(self) -> Mode:
+        """The side of the metric that is looked for."""
+        return self.mode
+
+
+class Budget(Block):
+    """Where work stops. On CPU pools ``gpu_hours`` are core-hours."""
+
+    gpu_hours: Amount | None = None
+    usd: Amount | None = None
+    wall_clock: Annotated[Amount | None, BeforeValidator(_duration_s)] = None
+
+    @property
+    def wall_clock_s(self) -> float | None:
+        """The wall-clock limit in seconds."""
+        return self.wall_clock
+
+
+class Judge(Block):
+    """A language model that scores answers by a rubric, behind an OpenAI-compatible endpoint."""
+
+    model: Text
+    endpoint: Annotated[str, AfterValidator(_url)]
+    rubric: Text
+    api_key_env: Annotated[str, AfterValidator(_variable_name)] | None = None
+    concurrency: Annotated[int, Field(ge=1, le=1000)] = 8
+    max_usd: Amount | None = None
+
+
+class Evaluate(Block):
+    """What is measured of an adapter.
+
+    Attributes:
+        dev: Rows of the dev split to use; None for all. ``challenge`` likewise.
+        metrics: Built-in names and ``file.py:function`` entries.
+        json_schema: Path of a JSON schema; the key in the YAML is ``schema``.
+        latency_top: How many of the best trials have their latency measured.
+        latency_requests: Requests that are timed for each; a percentile that needs more stays null.
+        stopped: Whether trials that were stopped early are evaluated too.
+    """
+
+    dev: Count | None = None
+    challenge: Count | None = None
+    metrics: Annotated[
+        tuple[Annotated[str, AfterValidator(_metric_entry)], ...], BeforeValidator(_as_tuple), AfterValidator(_unique)
+    ] = ()
+    json_schema: Text | None = Field(default=None, alias="schema")
+    judge: Judge | None = None
+    latency_top: Annotated[int, Field(ge=0)] = 3
+    latency_requests: Annotated[int, Field(ge=0)] = 100
+    stopped: bool = True
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The user's own ``file.py:function`` metrics."""
+        return tuple(entry for entry in self.metrics if entry not in BUILT_IN_METRICS)
+
+
+class Bound(Block):
+    """One side of a constraint, written ``"< 2.0"``."""
+
+    op: Literal["<", "<=", ">", ">="]
+    bound: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return value
+        match = re.fullmatch(r"\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", str(value))
+        if match is None:
+            hint = 'write an operator and a number in quotes: "< 2.0", with <, <=, > or >='
+            raise broken_rule(f"must be a bound, but got {quote(value)}", hint)
+        return {"op": match[1], "bound": float(match[2])}
+
+
+class Constraint(Block):
+    """What a champion must keep to: ``latency/agent_p95_s < 2.0``."""
+
+    metric: str
+    op: Literal["<", "<=", ">", ">="]
+    bound: float
+
+    def holds(self, value: float) -> bool:
+        """Whether a measured value keeps to it."""
+        match self.op:
+            case "<":
+                return value < self.bound
+            case "<=":
+                return value <= self.bound
+            case ">":
+                return value > self.bound
+            case ">=":
+                return value >= self.bound
+
+    def __str__(self) -> str:
+        return f"{self.metric} {self.op} {self.bound:g}"
+
+
+class Confirm(Block):
+    """How many of the best are measured once more on the challenge split."""
+
+    top: Count = 3
+
+
+class Champion(Block):
+    """Who wins: the best by one metric among those that keep to every constraint."""
+
+    maximize: Text | None = None
+    minimize: Text | None = None
+    subject_to: Annotated[dict[str, Bound], BeforeValidator(_empty_block)] = Field(default_factory=dict)
+    confirm: Annotated[Confirm, BeforeValidator(_empty_block)] = Confirm()
+
+    @model_validator(mode="after")
+    def _one_objective(self) -> Self:
+        if self.maximize is not None and self.minimize is not None:
+            raise broken_rule("must have one of maximize and minimize, but got both", "constraints go under subject_to")
+        return self
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """``subject_to`` as constraints, in the order they are written."""
+        return tuple(Constraint(metric=name, op=limit.op, bound=limit.bound) for name, limit in self.subject_to.items())
+
+
+class Export(Block):
+    """Where the champion goes: a folder or an s3:// URL; None leaves it in the run folder."""
+
+    to: Text | None = None
+    merge: bool = False
+
+
+class SweepSpec(Block):
+    """A whole sweep as it is written.
+
+    ``set`` and ``space`` hold what the YAML says; :func:`sweeps.spec.resolve` compares them with the recipe.
+
+    Attributes:
+        retries: How often a failed trial is tried again.
+        concurrency: The most trials at once; None for as many as the machines hold.
+    """
+
+    name: Annotated[str, AfterValidator(_folder_name)]
+    recipe: Text
+    set: Annotated[dict[str, Any], BeforeValidator(_empty_block)] = Field(default_factory=dict)
+    pools: Annotated[Names, Field(min_length=1)] = ("cpu",)
+    space: Annotated[dict[str, Any], Field(min_length=1)]
+    search: Annotated[Search, BeforeValidator(_empty_block)] = Search()
+    stop_early: StopEarly | None = None
+    budget: Annotated[Budget, BeforeValidator(_empty_block)] = Budget()
+    evaluate: Annotated[Evaluate, BeforeValidator(_empty_block)] = Evaluate()
+    champion: Annotated[Champion, BeforeValidator(_empty_block)] = Champion()
+    export: Annotated[Export, BeforeValidator(_empty_block)] = Export()
+    retries: Annotated[int, Field(ge=0, le=100)] = 1
+    concurrency: Count | None = None
+
+    @property
+    def early_stopping(self) -> StopEarly | None:
+        """``stop_early``, if it stops anything."""
+        return self.stop_early if self.stop_early is not None and self.stop_early.algorithm != "none" else None
+
+    @property
+    def objective(self) -> tuple[str, Mode]:
+        """The champion's metric and direction: as written, else the best quality, else the lowest validation loss."""
+        if self.champion.maximize is not None:
+            return self.champion.maximize, "max"
+        if self.champion.minimize is not None:
+            return self.champion.minimize, "min"
+        if self.evaluate.metrics or self.evaluate.judge is not None:
+            return "quality/score", "max"
+        return "val/loss", "min"

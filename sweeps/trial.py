@@ -1,0 +1,115 @@
+"""One trial: the values it trains with, and an id that two trials share exactly if they train the same."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps.facts import RecipeFacts
+from sweeps.sweep import Sweep
+from sweeps.values import canonical, flat, lookup, same, with_values
+
+_IDENTIFIED_GROUPS = ("base", "start", "data")  # known by the hashes of their contents, not by their paths
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A frozen trial.
+
+    Attributes:
+        number: Its place in the sweep; no part of the id.
+        values: The value of every swept key by its path, completed (see :meth:`sweeps.space.Space.complete`).
+        settings: The recipe's nested settings with the values and the seed applied.
+        seed: ``train.seed`` plus the repeat.
+        id: Twelve hexadecimal digits.
+        max_steps: Optimizer steps.
+    """
+
+    number: int
+    values: dict[str, Any]
+    settings: dict[str, Any]
+    seed: int
+    id: str
+    max_steps: int
+
+
+def make_trial(sweep: Sweep, number: int, values: Mapping[str, Any], repeat: int = 0) -> Trial:
+    """The trial at a point of the sweep's space.
+
+    Args:
+        sweep: The sweep.
+        number: Its place in the sweep.
+        values: Values of swept keys; those that are missing or whose condition is false are filled in.
+        repeat: Which repetition of the point this is; each has a seed of its own.
+
+    Raises:
+        KeyError: A value is given for a key that is not swept.
+    """
+    completed = sweep.space.complete(values)
+    settings = with_values(sweep.settings, completed)
+    seed = int(settings["train"].get("seed") or 0) + repeat
+    settings["train"]["seed"] = seed
+    max_steps = num_steps(settings, sweep.facts.train_rows)
+    return Trial(number, completed, settings, seed, trial_id(sweep.facts, settings, max_steps), max_steps)
+
+
+def num_steps(settings: Mapping[str, Any], train_rows: int) -> int:
+    """Optimizer steps: ``train.max_steps``, else ``train.epochs`` times the batches of an epoch, the last one short."""
+    train = settings["train"]
+    if train.get("max_steps") is not None:
+        return int(train["max_steps"])
+    batches = math.ceil(train_rows / int(train["batch_size"]))
+    return max(1, math.ceil(float(train.get("epochs") or 1) * batches))
+
+
+def trial_id(facts: RecipeFacts, settings: Mapping[str, Any], max_steps: int) -> str:
+    """The hash of what a trial learns from.
+
+    SHA-256 over the canonical JSON of the identities of base, start adapter and data, the engine, and the settings that
+    change training. Not of pool, resources, search, evaluation or number.
+    """
+    training = {group: settings[group] for group in facts.training_groups if group in settings}
+    contents = {
+        "base": facts.base_identity,
+        "start": facts.start_identity,
+        "data": facts.data_identity,
+        "engine": settings.get("engine", facts.engine),
+        "settings": _effective(training, max_steps),
+        "seed": settings["train"]["seed"],
+        "other_contents": _other_contents(facts, settings),
+    }
+    text = json.dumps(canonical(contents), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _effective(training: Mapping[str, Any], max_steps: int) -> dict[str, Any]:
+    """The training settings with different ways to write the same training made one."""
+    result = {group: dict(keys) if isinstance(keys, Mapping) else keys for group, keys in training.items()}
+    optimizer = result.get("optimizer")
+    # AdamW differs from Adam in how it applies weight decay, and in nothing else.
+    if isinstance(optimizer, dict) and optimizer.get("name") in ("adam", "adamw") and not optimizer.get("weight_decay"):
+        optimizer |= {"name": "adam", "weight_decay": 0}
+    train = result.get("train")
+    if isinstance(train, dict):
+        train.pop("epochs", None)
+        train |= {"max_steps": max_steps}
+        train.pop("seed", None)  # stands at the top, whether or not it is a training group
+    return result
+
+
+def _other_contents(facts: RecipeFacts, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys by which a trial has another base, start adapter or data than those whose contents ``facts`` has hashed."""
+    changed = {}
+    for group in _IDENTIFIED_GROUPS:
+        if group in facts.training_groups or not isinstance(settings.get(group), Mapping):
+            continue
+        for path, value in flat(settings[group], f"{group}."):
+            try:
+                default = lookup(facts.settings, path)
+            except KeyError:
+                default = None
+            if not same(value, default):
+                changed[path] = value
+    return changed

@@ -1,0 +1,1 @@
+"""What happened: the ledger, MLflow, and the meters."""

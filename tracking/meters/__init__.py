@@ -1,0 +1,1 @@
+"""The meters: what an adapter's answers are worth, how long they take and what they cost."""

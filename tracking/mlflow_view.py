@@ -1,0 +1,343 @@
+"""MLflow as a view of the ledger: written in batches, idempotently, and caught up with after an outage.
+
+``MlflowView.sync`` compares what a run should hold (``tracking.mlflow_runs``) with what was written to it, and writes
+the difference. What was written is remembered; a new process, or one whose last sync failed, asks MLflow instead. So
+nothing is written twice, and a server that goes away costs nothing but the delay.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+from sweeps.errors import ServiceUnreachable
+from tracking.ledger import SweepState
+from tracking.mlflow_client import check, connect, default_uri, sqlite_folder, told, without_password
+from tracking.mlflow_runs import (
+    ARM_TAG,
+    PARENT_TAG,
+    STARTED_TAG,
+    SWEEP_TAG,
+    TERMINAL,
+    TRIAL_FILES,
+    TRIAL_TAG,
+    Point,
+    WantedRun,
+    child_runs,
+    sweep_run,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+__all__ = ["MlflowView", "SyncResult", "check", "connect", "default_uri", "register_champion"]
+
+EXPERIMENT = "podium"
+METRICS_PER_BATCH = 1000  # MLflow's own limits
+PARAMS_PER_BATCH = 100
+ARTIFACTS_TAG = "podium.artifacts"  # what was uploaded, one "fingerprint name" a line
+
+_log = logging.getLogger(__name__)
+
+
+class SyncResult(TypedDict):
+    """What a sync wrote, in numbers, and where. Not ``ok``: ``error`` says why, and the next sync catches up."""
+
+    ok: bool
+    error: str | None
+    runs: int
+    params: int
+    metrics: int
+    artifacts: int
+    tracking_uri: str
+    experiment_id: str | None
+    parent_run_id: str | None
+
+
+@dataclass
+class _Written:
+    """What one run of MLflow holds already."""
+
+    run_id: str
+    tags: dict[str, str]
+    params: set[str]
+    gauges: dict[str, float]
+    status: str
+    points: set[tuple[str, int, int | None, int | None]] = field(default_factory=set)
+
+
+class MlflowView:
+    """Writes one sweep to MLflow. Not thread-safe: one call of :meth:`sync` at a time, from any thread.
+
+    Args:
+        tracking_uri: A server, or a database.
+        trial_files: Of a trial's folder, the files and folders to keep as artifacts once it has ended.
+        retry_every_s: After a failure, the time during which a sync returns at once, unless the sweep has ended.
+    """
+
+    def __init__(
+        self, tracking_uri: str, trial_files: tuple[str, ...] = TRIAL_FILES, retry_every_s: float = 10.0
+    ) -> None:
+        self.tracking_uri = tracking_uri
+        self._shown = without_password(tracking_uri)
+        self.trial_files = trial_files
+        self.retry_every_s = retry_every_s
+        self._client: MlflowClient | None = None
+        self._retry_at = 0.0
+        self._error: str | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._experiment_id: str | None = None
+        self._parent: _Written | None = None
+        self._children: dict[tuple[str, str], _Written] | None = None
+
+    def run_ids(self) -> dict[str, str]:
+        """The run of every trial and of every other arm, by its id or name, as far as they are written."""
+        return {key: written.run_id for (_, key), written in (self._children or {}).items()}
+
+    def sync(self, state: SweepState) -> SyncResult:
+        """Bring MLflow up to date with the state. Never raises for what MLflow or the network does."""
+        result = SyncResult(
+            ok=False,
+            error=self._error,
+            runs=0,
+            params=0,
+            metrics=0,
+            artifacts=0,
+            tracking_uri=self._shown,
+            experiment_id=self._experiment_id,
+            parent_run_id=self._parent.run_id if self._parent else None,
+        )
+        if self._error and not state.ended and time.monotonic() < self._retry_at:
+            return result
+        try:
+            self._sync(state, result)
+        except Exception as error:  # MLflow is a view: no fault of it, or of the way to it, may stop a sweep
+            if self._error is None:
+                _log.warning(
+                    "MLflow at %s: %s; the ledger goes on, MLflow catches up later",
+                    self._shown,
+                    told(error),
+                )
+            _log.debug("sync failed", exc_info=True)
+            self._error = result["error"] = told(error)
+            self._retry_at = time.monotonic() + self.retry_every_s
+            self._forget()  # a request that failed may have been carried out all the same: ask before writing again
+            return result
+        if self._error is not None:
+            _log.warning("MLflow at %s answers again and is up to date", self._shown)
+        self._error = result["error"] = None
+        result["ok"] = True
+        return result
+
+    def _sync(self, state: SweepState, result: SyncResult) -> None:
+        if self._client is None:
+            self._client = connect(self.tracking_uri)
+        client = self._client
+        if self._experiment_id is None:
+            self._experiment_id = result["experiment_id"] = _experiment(client, self.tracking_uri)
+        parent = sweep_run(state)
+        if self._parent is None:
+            filters = {SWEEP_TAG: state.name, STARTED_TAG: parent.tags[STARTED_TAG]}
+            found = next(_search(client, self._experiment_id, filters), None)
+            self._parent = _existing(client, found, parent) if found else self._create(client, parent, result)
+        result["parent_run_id"] = self._parent.run_id
+        if self._children is None:
+            filters = {PARENT_TAG: self._parent.run_id}
+            self._found = {_tag_of(run): run for run in _search(client, self._experiment_id, filters)}
+            self._children = {}
+        pairs = [(parent, self._parent)]
+        for wanted in child_runs(state, self.trial_files):
+            wanted.tags[PARENT_TAG] = self._parent.run_id
+            written = self._children.get(wanted.tag)
+            if written is None:
+                run = self._found.pop(wanted.tag, None)
+                written = _existing(client, run, wanted) if run else self._create(client, wanted, result)
+                self._children[wanted.tag] = written
+            pairs.append((wanted, written))
+        for wanted, written in pairs:
+            _write_values(client, wanted, written, result)
+        # Files last, so that a slow upload holds up no number, and a run's end after its files.
+        for wanted, written in pairs:
+            _write_artifacts(client, wanted, written, result)
+            _write_status(client, wanted, written)
+
+    def _create(self, client: "MlflowClient", wanted: WantedRun, result: SyncResult) -> _Written:
+        assert self._experiment_id is not None
+        run = client.create_run(self._experiment_id, wanted.start_ms, wanted.tags, wanted.name)
+        result["runs"] += 1
+        return _Written(run.info.run_id, dict(wanted.tags), set(), {}, run.info.status)
+
+
+def _experiment(client: "MlflowClient", tracking_uri: str) -> str:
+    """The id of the experiment, made where there is none, and restored where it was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    folder = sqlite_folder(tracking_uri)
+    location = (folder / "artifacts").resolve().as_uri() if folder is not None else None
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        try:
+            return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+        except MlflowException:  # another sweep made it in the meantime
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+            if experiment is None:
+                raise
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    return str(experiment.experiment_id)
+
+
+def _search(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str]) -> "Iterator[Run]":
+    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], query, order_by=["attributes.start_time ASC"], page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _tag_of(run: "Run") -> tuple[str, str]:
+    return next(((key, run.data.tags[key]) for key in (TRIAL_TAG, ARM_TAG) if key in run.data.tags), ("", ""))
+
+
+def _existing(client: "MlflowClient", run: "Run", wanted: WantedRun) -> _Written:
+    """What a run that is there already holds, as far as the wanted one is concerned."""
+    data = run.data
+    written = _Written(run.info.run_id, dict(data.tags), set(data.params), dict(data.metrics), run.info.status)
+    reports = {_identity(point) for point in wanted.points if point.time_ms is not None}
+    for key in {point.key for point in wanted.points} & set(data.metrics):
+        evaluations: Counter[str] = Counter()
+        for metric in client.get_metric_history(run.info.run_id, key):
+            report = (key, metric.step, metric.timestamp, None)
+            if report in reports:
+                written.points.add(report)
+            else:
+                written.points.add((key, 0, None, evaluations[key]))
+                evaluations[key] += 1
+    return written
+
+
+def _identity(point: Point) -> tuple[str, int, int | None, int | None]:
+    return (
+        (point.key, point.step, point.time_ms, None) if point.ordinal is None else (point.key, 0, None, point.ordinal)
+    )
+
+
+def _write_values(client: "MlflowClient", wanted: WantedRun, written: _Written, result: SyncResult) -> None:
+    from mlflow.entities import Metric, Param, RunTag
+
+    tags = [RunTag(key, value) for key, value in wanted.tags.items() if written.tags.get(key) != value]
+    params = [Param(key, value) for key, value in wanted.params.items() if key not in written.params]
+    points = {_identity(point): point for point in wanted.points if _identity(point) not in written.points}
+    gauges = {key: value for key, value in wanted.gauges.items() if written.gauges.get(key) != value}
+    now_ms = time.time_ns() // 1_000_000
+    metrics = [
+        Metric(point.key, point.value, now_ms if point.time_ms is None else point.time_ms, point.step)
+        for point in points.values()
+    ]
+    metrics += [Metric(key, value, now_ms, 0) for key, value in gauges.items()]
+    while params or tags:
+        client.log_batch(written.run_id, params=params[:PARAMS_PER_BATCH], tags=tags[:PARAMS_PER_BATCH])
+        result["params"] += len(params[:PARAMS_PER_BATCH])
+        params, tags = params[PARAMS_PER_BATCH:], tags[PARAMS_PER_BATCH:]
+    for start in range(0, len(metrics), METRICS_PER_BATCH):
+        batch = metrics[start : start + METRICS_PER_BATCH]
+        client.log_batch(written.run_id, metrics=batch)
+        result["metrics"] += len(batch)
+    # Only now: after a failure halfway everything written is asked for, not remembered.
+    written.tags.update(wanted.tags)
+    written.params.update(wanted.params)
+    written.points.update(points)
+    written.gauges.update(gauges)
+
+
+def _write_artifacts(client: "MlflowClient", wanted: WantedRun, written: _Written, result: SyncResult) -> None:
+    lines = written.tags.get(ARTIFACTS_TAG, "").splitlines()
+    kept = {name: fingerprint for fingerprint, _, name in (line.partition(" ") for line in lines)}
+    before = dict(kept)
+    for artifact in wanted.artifacts:
+        fingerprint = artifact.fingerprint()
+        if kept.get(artifact.name) == fingerprint:
+            continue
+        if artifact.source.is_dir():
+            client.log_artifacts(written.run_id, str(artifact.source), artifact.name)
+        else:
+            client.log_artifact(written.run_id, str(artifact.source), artifact.target or None)
+        kept[artifact.name] = fingerprint
+        result["artifacts"] += 1
+    if kept != before:
+        text = "\n".join(f"{fingerprint} {name}" for name, fingerprint in kept.items())
+        client.set_tag(written.run_id, ARTIFACTS_TAG, text)
+        written.tags[ARTIFACTS_TAG] = text
+
+
+def _write_status(client: "MlflowClient", wanted: WantedRun, written: _Written) -> None:
+    if written.status == wanted.status:
+        return
+    if wanted.status in TERMINAL:
+        client.set_terminated(written.run_id, wanted.status, wanted.end_ms)
+    else:
+        client.update_run(written.run_id, wanted.status)
+    written.status = wanted.status
+
+
+def register_champion(
+    tracking_uri: str,
+    folder: Path,
+    run_id: str,
+    model_name: str,
+    alias: str = "champion",
+    tags: dict[str, str] | None = None,
+) -> str:
+    """Make an exported bundle a version of a registered model, and point an alias at it.
+
+    ``mlflow.artifacts.download_artifacts("models:/<model_name>@<alias>")`` then fetches the folder.
+
+    Args:
+        tracking_uri: Of the server that the run belongs to.
+        folder: The bundle; all of it is uploaded.
+        run_id: Of the trial that made it.
+        model_name: Of the registered model, made where there is none.
+        alias: Moved here from any older version.
+        tags: Of the version.
+
+    Returns:
+        The version's number.
+
+    Raises:
+        ServiceUnreachable: MLflow does not answer or refuses.
+    """
+    client = connect(tracking_uri)
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+        # "runs:/…" of a plain folder cannot be registered; a logged model can.
+        model = client.create_logged_model(run.info.experiment_id, model_name, run_id, model_type="lora-adapter")
+        client.log_model_artifacts(model.model_id, str(folder))
+        client.finalize_logged_model(model.model_id, "READY")
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
+        try:
+            client.create_registered_model(model_name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        # Its location, not "models:/<id>": on a database MLflow resolves that through its global tracking URI.
+        version = client.create_model_version(
+            model_name, model.artifact_location, run_id, tags, model_id=model.model_id
+        )
+        client.set_registered_model_alias(model_name, alias, version.version)
+    except (MlflowException, OSError) as error:
+        raise ServiceUnreachable(
+            f"MLflow at {without_password(tracking_uri)} did not register the champion: {told(error)}"
+        ) from error
+    return str(version.version)

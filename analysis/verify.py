@@ -22,12 +22,12 @@ class Rescore:
     Attributes:
         answer: Takes a model folder (the bundle with the adapter, or its ``merged/``) and the items (``id``,
             ``messages``, ``reference``, ``row``, …); returns one greedy answer an item, in order.
-        score: Takes the items' rows and the answers; returns mean metrics by name.
+        score: Takes the items and the answers; returns mean metrics by name.
         tolerance: The largest absolute difference of a mean score.
     """
 
     answer: Callable[[Path, list[dict[str, Any]]], list[str]]
-    score: Callable[[list[Any], list[str]], dict[str, float]]
+    score: Callable[[list[dict[str, Any]], list[str]], dict[str, float]]
     tolerance: float = TOLERANCE
 
 
@@ -196,7 +196,7 @@ def _rescore(name: str, folder: Path, items: list[dict[str, Any]], proof: dict[s
     answers = rescore.answer(folder, items)
     if len(answers) != len(items):
         return Check(name, False, f"{len(items)} items, but {len(answers)} answers")
-    again = rescore.score([item["row"] for item in items], answers)
+    again = rescore.score(items, answers)
     before = _means(items)
     shared = sorted(set(before) & set(again))
     objective = proof["rule"]["metric"]

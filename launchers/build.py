@@ -43,7 +43,9 @@ def build(path: Path, overrides: Sequence[str] = ()) -> Built:
     try:
         settings = compose(recipe, base_dir=base_dir)
     except InvalidInput as error:
-        raise loaded.error(*(loaded.problem(("recipe",), problem.rule, problem.hint) for problem in error.problems)) from None
+        raise loaded.error(
+            *(loaded.problem(("recipe",), problem.rule, problem.hint) for problem in error.problems)
+        ) from None
     _apply_inputs(settings, raw.get("set"))
     facts, rows = recipe_facts(settings, base_dir)
     pools = load_pools(base_dir / "pools")

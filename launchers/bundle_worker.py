@@ -1,6 +1,7 @@
 """The part of export and verification that loads torch: ``python -m launchers.bundle_worker export|verify …``."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from recipes.schema import Recipe
 from sweeps.errors import InvalidInput, PodiumError, Problem
 from tracking.ledger import SweepState
 
+VERDICT = {True: "ok", False: "FAILED", None: "not checked"}
+
 
 def export_bundle(folder: Path, to: Path, trial: str, merge: bool, overwrite: bool = False) -> Path:
     """Write a trial's bundle from its run folder."""
@@ -18,8 +21,6 @@ def export_bundle(folder: Path, to: Path, trial: str, merge: bool, overwrite: bo
 
     from analysis.champion import choose
     from analysis.export import export
-    from analysis.report import write_report
-    from launchers.driver import commit
     from tracking.ledger import read
 
     state = read(folder)
@@ -42,7 +43,6 @@ def export_bundle(folder: Path, to: Path, trial: str, merge: bool, overwrite: bo
         extra={"machine": state.facts.get("machine"), "base_dir": state.facts["base_dir"]},
     )
     (folder / "champion.json").write_bytes((bundle / "champion.json").read_bytes())
-    assert write_report
     return bundle
 
 
@@ -63,35 +63,34 @@ def verify_bundle(bundle: Path, base: str | None = None) -> list[Check]:
     Raises:
         VerificationFailed: Naming every check that failed.
     """
-    import json
-
+    from analysis import manifest
     from analysis.verify import verify
 
-    folder, rescore = None, None
-    certificate = bundle / "champion.json"
-    if certificate.is_file():
-        proof = json.loads(certificate.read_text(encoding="utf-8"))
-        recipe = Recipe.model_validate(proof["trial"]["settings"])
-        found = recipe.base.model_copy(update={"path": base}) if base else recipe.base
-        folder = bases.locate(found, Path(proof.get("base_dir", ".")))
-        rescore = rescore_with(str(folder or found.path), recipe, proof)
-    return verify(bundle, folder, rescore).checks
+    # Nothing of a bundle is believed, and no metric that it names is loaded, before its hashes are right.
+    if not bundle.is_dir() or manifest.problems(bundle) or not (bundle / "champion.json").is_file():
+        return verify(bundle).checks
+    proof = json.loads((bundle / "champion.json").read_text(encoding="utf-8"))
+    recipe = Recipe.model_validate(proof["trial"]["settings"])
+    found = recipe.base.model_copy(update={"path": base}) if base else recipe.base
+    folder = bases.locate(found, Path(proof.get("base_dir", ".")))
+    return verify(bundle, folder, rescore_with(str(folder or found.path), recipe, proof)).checks
 
 
-def rescore_with(base: str, recipe: Recipe, proof: dict[str, Any]) -> Rescore:
-    """Answer with this base as the evaluation did, and score with the same metrics."""
+def rescore_with(base: str, recipe: Recipe, proof: dict[str, Any]) -> Rescore | None:
+    """Answer with this base as the evaluation did, and score with the same metrics; None where none scored.
+
+    A judge is not asked again: what it scored is compared by the metrics that code gave beside it.
+    """
     from recipes import generation
     from tracking.meters.metrics import Item, load_metric
-    from tracking.meters.quality import score_answers
+    from tracking.meters.quality import RUBRIC_SCORE, SCORE, score_answers
 
-    detail = next((entry["detail"] for entry in proof["metrics"].values() if entry.get("detail", {}).get("metrics")), {})
+    details: list[dict[str, Any]] = [entry["detail"] for entry in proof["metrics"].values() if entry.get("detail")]
+    detail = next((one for one in details if one.get("metrics")), {})
+    if not detail:
+        return None
     base_dir = Path(proof.get("base_dir", "."))
-    schema = None
-    if recipe.data.builtin == "commerce":
-        from recipes.commerce.task import PROPOSAL_SCHEMA
-
-        schema = PROPOSAL_SCHEMA
-    metrics = [load_metric(name, base_dir, schema) for name in detail.get("metrics", [])]
+    metrics = [load_metric(name, base_dir, detail.get("schema")) for name in detail["metrics"]]
 
     def answer(folder: Path, items: list[dict[str, Any]]) -> list[str]:
         merged = (folder / "config.json").is_file()
@@ -104,9 +103,12 @@ def rescore_with(base: str, recipe: Recipe, proof: dict[str, Any]) -> Rescore:
         )
         return model.answer([item["messages"] for item in items])
 
-    def score(rows: list[Any], answers: list[str]) -> dict[str, float]:
-        items = [Item(str(number), row.get("messages", []), row.get("reference", ""), row) for number, row in enumerate(rows)]
-        return score_answers(items, answers, metrics).metrics
+    def score(stored: list[dict[str, Any]], answers: list[str]) -> dict[str, float]:
+        items = [Item(item["id"], item["messages"], item["reference"], item["row"]) for item in stored]
+        scored = score_answers(items, answers, metrics).metrics
+        if detail.get("judge") and SCORE in scored:
+            scored[RUBRIC_SCORE] = scored.pop(SCORE)
+        return scored
 
     return Rescore(answer, score)
 
@@ -131,7 +133,7 @@ def main() -> None:
             print(export_bundle(arguments.folder, arguments.to, arguments.trial, arguments.merge, arguments.overwrite))
         else:
             for check in verify_bundle(arguments.bundle, arguments.base):
-                print(f"{check.name}: {'ok' if check.ok else 'not checked' if check.ok is None else 'FAILED'} – {check.detail}")
+                print(f"{check.name}: {VERDICT[check.ok]} – {check.detail}")
     except PodiumError as error:
         print(error)
         sys.exit(error.exit_code)

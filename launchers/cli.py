@@ -1,7 +1,7 @@
 """``podium``: the command line, the one place that puts all rooms together.
 
-Heavy imports happen inside the commands that need them, so that ``--help``, ``plan``, ``status`` and ``leaderboard`` load
-none of torch, transformers, ray and mlflow.
+Heavy imports happen inside the commands that need them, so that ``--help``, ``plan``, ``status`` and ``leaderboard``
+load none of torch, transformers, ray and mlflow.
 """
 
 import sys
@@ -49,7 +49,7 @@ for name, function, panel in _COMMANDS:
 
 
 def check_rooms() -> None:
-    """Say so plainly when a foreign package answers to the name of one of our rooms (wandb's sweeps, torchtune's recipes)."""
+    """Say so plainly when a foreign package has the name of a room (wandb's sweeps, torchtune's recipes)."""
     import recipes
     import sweeps
 
@@ -58,8 +58,8 @@ def check_rooms() -> None:
         place = str((room.__path__ or ["?"])[0])
         if not place.startswith(str(here)):
             messages.print(
-                f"error: the package {room.__name__!r} was imported from {place}, not from Podium ({here}). Another package of "
-                "that name is installed: remove it, or install Podium in an environment of its own.",
+                f"error: the package {room.__name__!r} was imported from {place}, not from Podium ({here}). "
+                "Another package of that name is installed: remove it, or install Podium in an environment of its own.",
                 style="red",
             )
             raise SystemExit(1)

@@ -74,7 +74,9 @@ def prepare(built: Built, folder: Path, ledger: Ledger) -> dict[str, Path]:
         "base_dir": str(built.base_dir),
         "overrides": list(built.overrides),
         "code_commit": commit(),
-        "versions": {name: version(name) for name in ("torch", "transformers", "peft", "nemo-automodel", "ray", "mlflow")},
+        "versions": {
+            name: version(name) for name in ("torch", "transformers", "peft", "nemo-automodel", "ray", "mlflow")
+        },
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
     }
     ledger.append(
@@ -94,7 +96,9 @@ def commit() -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10)
+        head = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10
+        )
         status = subprocess.run(
             ["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True, timeout=10
         )
@@ -166,7 +170,9 @@ def interruptible(halt: Halt, say: Say) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def tune_trials(built: Built, paths: dict[str, Path], ledger: Ledger, halt: Halt, say: Say, nodes: list[dict[str, Any]]) -> None:
+def tune_trials(
+    built: Built, paths: dict[str, Path], ledger: Ledger, halt: Halt, say: Say, nodes: list[dict[str, Any]]
+) -> None:
     """Run the sweep's trials and the evaluations of what they leave, until the last one or until ``halt``."""
     from ray import tune
 
@@ -224,6 +230,7 @@ def tune_trials(built: Built, paths: dict[str, Path], ledger: Ledger, halt: Halt
         if halt.reason is not None:
             search.close()
 
+    search.tick = tick
     recorder = Recorder(ledger, search, sweep.pools, units, evaluators.start, tick, lambda: halt.reason)
     tuner = tune.Tuner(
         tune.with_resources(TrialRunner, resources(built, units)),

@@ -84,6 +84,7 @@ def evaluate(job: EvaluationJob) -> dict[str, Any]:
         "metrics": result.metrics,
         "detail": {
             "metrics": list(job.metrics),
+            "schema": job.metric_schema if "json_schema" in job.metrics else None,
             "judge": job.judge,
             "counts": result.counts,
             "seconds": round(time.time() - began, 2),

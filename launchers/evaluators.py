@@ -13,7 +13,6 @@ from sweeps.facts import Pool
 from tracking.ledger import Ledger, State
 from tracking.meters.cost import cost_of
 
-
 SAMPLES = 10  # answers that are shown with a trial
 
 
@@ -105,10 +104,12 @@ class Evaluators:
         import ray
 
         if self._pool.device == "cpu":
-            # Tune keeps the cores of a finished trial for the next one, in an actor that it reuses. ``Slots`` keeps them free
-            # for the evaluation, so Ray must not count them a second time.
+            # Tune keeps the cores of a finished trial for the next one, in an actor that it reuses. ``Slots`` keeps
+            # them free for the evaluation, so Ray must not count them a second time.
             return ray.remote(num_cpus=0, max_retries=1)(function)
-        return ray.remote(num_cpus=1, num_gpus=1, max_retries=1, label_selector={LABEL: self._pool.accelerator})(function)
+        return ray.remote(num_cpus=1, num_gpus=1, max_retries=1, label_selector={LABEL: self._pool.accelerator})(
+            function
+        )
 
     def _finish(self, trial: str) -> None:
         state = self._ledger.read().trials[trial]

@@ -42,7 +42,9 @@ class Follower:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._over.set()
         self._thread.join()
         self._once()
@@ -71,7 +73,9 @@ class Screen:
         self._live.start()
         return lambda state: self._live.update(render(state, self._num_trials, height=messages.height))
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._live.stop()
 
 
@@ -85,7 +89,9 @@ class Lines:
     def __enter__(self) -> Callable[[SweepState], None]:
         return self._look
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         return None
 
     def _look(self, state: SweepState) -> None:
@@ -124,7 +130,17 @@ def render(state: SweepState, num_trials: int, height: int) -> Group:
         head.append(f" · best score {max(value for value in best if value is not None):.2f}", style="green")
     keys = list(next(iter(state.trials.values())).values) if state.trials else []
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("#", "trial", "state", "step", "train loss", "val loss", "score", "$", *[key.split(".")[-1] for key in keys]):
+    for heading in (
+        "#",
+        "trial",
+        "state",
+        "step",
+        "train loss",
+        "val loss",
+        "score",
+        "$",
+        *[key.split(".")[-1] for key in keys],
+    ):
         table.add_column(heading, justify="left" if heading in ("trial", "state") else "right", no_wrap=True)
     order = sorted(state.trials.values(), key=lambda trial: (trial.state in ENDED, -trial.number))
     for trial in sorted(order[: max(4, height - 6)], key=lambda trial: trial.number):

@@ -56,7 +56,9 @@ def show_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
 
 def show_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], caption: str = "") -> None:
     """A table on stdout. ``columns`` maps keys to headings; numbers are right-aligned and kept short."""
-    table = Table(title=title, title_justify="left", caption=caption or None, caption_justify="left", header_style="bold")
+    table = Table(
+        title=title, title_justify="left", caption=caption or None, caption_justify="left", header_style="bold"
+    )
     for key, heading in columns.items():
         numeric = any(isinstance(row.get(key), int | float) for row in rows)
         table.add_column(heading, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
@@ -69,7 +71,14 @@ def show_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[s
     out.print(table)
 
 
-def show(value: Any, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], form: Format, title: str, caption: str = "") -> None:
+def show(
+    value: Any,
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, str],
+    form: Format,
+    title: str,
+    caption: str = "",
+) -> None:
     """The same result in the format asked for: ``value`` as JSON, ``rows`` otherwise."""
     if form is Format.JSON:
         show_json(value)

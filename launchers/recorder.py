@@ -67,7 +67,9 @@ class Recorder(tune.Callback):  # type: ignore[misc]
             )
         self._ledger.append("state", trial=ours.id, state=State.RUNNING)
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
         """A report boundary."""
         ours = self._search.trials[trial.trial_id]
         pool = self._pool_of(result)
@@ -92,7 +94,9 @@ class Recorder(tune.Callback):  # type: ignore[misc]
             self._ledger.append("state", trial=ours.id, state=State.STOPPED, reason=reason)
             return
         if not result.get("finished"):
-            reason = self._why_stopped() or f"stopped early at step {result.get('step')}: its loss was not among the best"
+            reason = (
+                self._why_stopped() or f"stopped early at step {result.get('step')}: its loss was not among the best"
+            )
             self._ledger.append("state", trial=ours.id, state=State.EVALUATING, reason=reason)
         else:
             self._ledger.append("state", trial=ours.id, state=State.EVALUATING)

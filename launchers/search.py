@@ -61,6 +61,9 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
         self._asked: dict[str, Any] = {}  # Tune's id → Optuna's trial
         self._waiting: dict[str, str] = {}  # our id → Tune's id: finished, its metric comes with the evaluation
         self._closed = False
+        # Called before each suggestion: Tune waits inside ``suggest`` while no trial runs, so this is then the only
+        # chance to see that an evaluation has ended or that the sweep is to stop.
+        self.tick: Callable[[], None] = lambda: None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         # The planned points are the start-up design, so the sampler needs no random start of its own. The constant liar
@@ -84,6 +87,7 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's config; None while there is no room; FINISHED at the end."""
+        self.tick()
         number = len(self._trials)
         if self._closed or number >= self._num_trials:
             return str(Searcher.FINISHED)
@@ -143,7 +147,7 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
 
 
 def suggest_values(space: Space, asked: Any) -> dict[str, Any]:
-    """Ask an Optuna trial for every key whose condition holds; what is not asked for keeps its default or neutral value."""
+    """Ask an Optuna trial for every key whose condition holds; the others keep their default or neutral value."""
     values: dict[str, Any] = {}
     for key in space.order():
         dimension = space.dimensions[key]

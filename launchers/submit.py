@@ -39,7 +39,10 @@ def submit(path: Path, overrides: Sequence[str]) -> tuple[SweepState, int]:
     check(tracking_uri)
     _probe_judge(built)
     folder = driver.open_folder(spec.name)
-    say(f"sweep {spec.name}: {spec.search.trials} trials of {built.sweep.facts.name} on {', '.join(spec.pools)}; {folder}")
+    say(
+        f"sweep {spec.name}: {spec.search.trials} trials of {built.sweep.facts.name} "
+        f"on {', '.join(spec.pools)}; {folder}"
+    )
     halt = driver.Halt(folder / "inbox")
     code = 0
     with ExitStack() as stack:
@@ -48,7 +51,8 @@ def submit(path: Path, overrides: Sequence[str]) -> tuple[SweepState, int]:
         view = MlflowView(tracking_uri)
         ledger.append("mlflow", tracking_uri=view.sync(ledger.read())["tracking_uri"])
         try:
-            with driver.interruptible(halt, say), driver.ray_cluster(say) as nodes:
+            # Ray sets a handler of its own for SIGTERM when it starts, so ours comes after it.
+            with driver.ray_cluster(say) as nodes, driver.interruptible(halt, say):
                 with ExitStack() as views:
                     views.enter_context(Follower(folder, SYNC_S, view.sync))
                     display = Screen if sys.stderr.isatty() and sys.stdout.isatty() else Lines

@@ -22,8 +22,8 @@ def compose(name: str, groups: Mapping[str, str] | None = None, base_dir: Path =
     """The settings of a recipe, composed but not yet checked.
 
     Args:
-        name: One that ships, or a path to a YAML file of one's own (ending in ``.yaml``), which may name the shipped groups
-            in its ``defaults``.
+        name: One that ships, or a path to a YAML file of one's own (ending in ``.yaml``), which may name the shipped
+            groups in its ``defaults``.
         groups: Hydra groups to take instead of the recipe's own, e.g. ``{"optimizer": "adam"}``.
         base_dir: What a relative path is taken from.
 

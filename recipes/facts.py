@@ -103,7 +103,9 @@ def _tokens_per_row(recipe: Recipe, rows: splits.SplitRows, base_dir: Path) -> t
         chars = sum(len(message["content"]) for row in sample for message in row["messages"])
         turns = sum(len(row["messages"]) for row in sample)
         tokens = chars / CHARS_PER_TOKEN + turns * TURN_TOKENS
-        return tokens / len(sample), f"{CHARS_PER_TOKEN:g} characters a token over {len(sample)} rows (the base is not local)"
+        return tokens / len(
+            sample
+        ), f"{CHARS_PER_TOKEN:g} characters a token over {len(sample)} rows (the base is not local)"
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

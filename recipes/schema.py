@@ -147,5 +147,5 @@ class Recipe(_Block):
 
 
 TRAINING_GROUPS = ("lora", "optimizer", "schedule", "train")
-"""The blocks that change what a trial learns, besides base, start and data, which are known by the hashes of their contents.
-The others (parallel, generate) say where and how it runs."""
+"""The blocks that change what a trial learns, besides base, start and data, which are known by the hashes of their
+contents. The others (parallel, generate) say where and how it runs."""

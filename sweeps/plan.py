@@ -128,7 +128,10 @@ class Plan:
                 f"with early stopping about {self.expected_gpu_hours:.3g} {self.unit}-hours, ${self.expected_usd:.3g} "
                 f"({self.share:.0%} of the steps)"
             )
-        lines += [f"{limit}" for limit in self.budget]
+        for limit in self.budget:
+            needed = "unknown without the cluster" if limit.expected is None else f"{limit.expected:.3g} expected"
+            verdict = {True: "it would stop the sweep", False: "enough", None: "not known"}[limit.stops]
+            lines.append(f"budget {limit.name} {limit.limit:g}: {needed}, {verdict}")
         lines += [f"  {name}: {source}" for name, source in self.sources.items()]
         return [*lines, *self.notes]
 

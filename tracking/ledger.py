@@ -124,11 +124,11 @@ class SweepState:
 def fold(lines: Iterator[dict[str, Any]], folder: Path) -> SweepState:
     """Replay a ledger's events, oldest first.
 
-    Events (key ``event``; every one has ``t``, epoch seconds): ``sweep`` (name, format, spec, recipe, facts) ·
-    ``trial`` (trial, number, values, pool, max_steps) · ``state`` (trial, state, pool?, error?, reason?) · ``report`` (trial, step,
-    metrics) · ``adapter`` (trial, folder) · ``evaluation`` (the fields of :class:`Evaluation`) · ``cost`` (the fields of
-    :class:`CostEntry`) · ``mlflow`` (any of SweepState.mlflow) · ``champion`` (champion) · ``export`` (export) · ``note`` (text) · ``end``
-    (status, reason?).
+    Each event has ``t`` (epoch seconds) and ``event``, one of: ``sweep`` (name, format, spec, recipe, facts) ·
+    ``trial`` (trial, number, values, pool, max_steps) · ``state`` (trial, state, pool?, error?, reason?) ·
+    ``report`` (trial, step, metrics) · ``adapter`` (trial, folder) · ``evaluation`` (the fields of
+    :class:`Evaluation`) · ``cost`` (the fields of :class:`CostEntry`) · ``mlflow`` (any of SweepState.mlflow) ·
+    ``champion`` (champion) · ``export`` (export) · ``note`` (text) · ``end`` (status, reason?).
     """
     sweep: SweepState | None = None
     for line in lines:

@@ -28,7 +28,10 @@ def champion(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
         show_csv([{"champion": choice.champion, "rule": str(choice.rule)}], ["champion", "rule"])
     elif choice.champion is not None:
         trial = state.trials[choice.champion]
-        rows = [{"key": key, "value": value} for key, value in {"trial": f"{trial.number} ({trial.id})", **trial.values}.items()]
+        rows = [
+            {"key": key, "value": value}
+            for key, value in {"trial": f"{trial.number} ({trial.id})", **trial.values}.items()
+        ]
         rows += [{"key": key, "value": value} for key, value in trial.metrics.items()]
         show_table(f"{state.name}: champion", rows, {"key": "", "value": "value"})
         for sentence in choice.why:
@@ -56,9 +59,15 @@ def export(
     state = open_sweep(sweep, home.home())
     choice = choose(state)
     if trial is not None:
-        found = [one for one in state.trials.values() if (one.id.startswith(trial) or str(one.number) == trial) and one.adapter]
+        found = [
+            one
+            for one in state.trials.values()
+            if (one.id.startswith(trial) or str(one.number) == trial) and one.adapter
+        ]
         if len(found) != 1:
-            raise InvalidInput(Problem("--trial", f"{len(found)} trials with an adapter match {trial!r}", "give the whole id"))
+            raise InvalidInput(
+                Problem("--trial", f"{len(found)} trials with an adapter match {trial!r}", "give the whole id")
+            )
         choice = dataclasses.replace(choice, champion=found[0].id)
     if choice.champion is None:
         raise NoChampion("\n".join(choice.why))
@@ -91,7 +100,9 @@ def verify(
 def try_query(
     query: Annotated[str, typer.Argument(help="What a shopper would write.")],
     sweep: Annotated[str | None, typer.Option(help="A sweep's name; the latest one when none is given.")] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Send the query as it is, without the data's prompt around it.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Send the query as it is, without the data's prompt around it.")
+    ] = False,
 ) -> None:
     """Let the base and the champion answer side by side.
 
@@ -113,7 +124,11 @@ def try_query(
     if chosen is None:
         raise NoChampion("\n".join(choose(state).why))
     recipe = recipe_of(state, chosen)
-    prompt = [{"role": "user", "content": query}] if raw else _prompt(query, recipe.data.builtin, state.facts["data"]["dev"]["path"])
+    prompt = (
+        [{"role": "user", "content": query}]
+        if raw
+        else _prompt(query, recipe.data.builtin, state.facts["data"]["dev"]["path"])
+    )
     folder = bases.locate(recipe.base, Path(state.facts["base_dir"]))
     adapter = state.trials[chosen].adapter
     assert adapter is not None

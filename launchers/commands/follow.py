@@ -16,7 +16,9 @@ PORT = 5000
 
 def logs(
     sweep: SweepName = None,
-    trial: Annotated[str | None, typer.Option("--trial", "-t", help="A trial's id (or its beginning) or number.")] = None,
+    trial: Annotated[
+        str | None, typer.Option("--trial", "-t", help="A trial's id (or its beginning) or number.")
+    ] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines.", min=1)] = 40,
 ) -> None:
     """Print what a trial's trainer said; of the trial that failed or ran last, when none is given.
@@ -33,7 +35,9 @@ def logs(
         ordered = [one for one in ordered if one.id.startswith(trial) or str(one.number) == trial]
     if not ordered:
         known = ", ".join(f"{one.number} ({one.id})" for one in list(state.trials.values())[:10])
-        raise InvalidInput(Problem("--trial", f"no trial {trial!r} in {state.name}", f"there are {known or 'none yet'}"))
+        raise InvalidInput(
+            Problem("--trial", f"no trial {trial!r} in {state.name}", f"there are {known or 'none yet'}")
+        )
     one = ordered[-1]
     path = state.folder / "trials" / one.id / "engine.log"
     say(f"trial {one.number} ({one.id}), {one.state}: {path}")

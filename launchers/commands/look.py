@@ -1,6 +1,5 @@
 """``podium status``, ``leaderboard``, ``compare``, ``cost`` and ``report``: views of the ledger."""
 
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +7,7 @@ import typer
 
 from launchers import home
 from launchers.commands.options import Output, SweepName
-from launchers.output import Format, say, show
+from launchers.output import Format, say, short, show
 from sweeps.errors import NoChampion
 from tracking.ledger import SweepState
 
@@ -20,7 +19,6 @@ def status(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
     podium status commerce-sft -o json[/]
     """
     from analysis.frame import open_sweep
-    from launchers.live import line
 
     state = open_sweep(sweep, home.home())
     summary = summary_of(state)
@@ -41,7 +39,6 @@ def status(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
     states = ", ".join(f"{count} {name}" for name, count in summary["states"].items())
     title = f"{state.name}: {summary['status']}" + (f" ({state.reason})" if state.reason else "")
     show({**summary, "trials": rows}, rows, columns, output, title, f"{states} · ${summary['usd']:.4f}")
-    assert line
     for note in state.notes:
         say(f"note: {note}")
 
@@ -78,6 +75,24 @@ def leaderboard(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
     _show_leaderboard(open_sweep(sweep, home.home()), output)
 
 
+_BOARD = (
+    "rank",
+    "number",
+    "id",
+    "state",
+    "val/loss",
+    "quality/score",
+    "quality/json_valid",
+    "latency/formulation_p50_s",
+    "cost/usd",
+)
+
+
+def _heading(key: str, swept: tuple[str, ...]) -> str:
+    """A column's heading that leaves room: the last word of a swept key, the metric's own name."""
+    return key.rsplit(".", 1)[-1] if key in swept else key.removeprefix("latency/formulation_")
+
+
 def _show_leaderboard(state: SweepState, output: Format) -> None:
     from analysis.leaderboard import leaderboard as rank
 
@@ -85,9 +100,10 @@ def _show_leaderboard(state: SweepState, output: Format) -> None:
     champion = (state.champion or {}).get("champion")
     content = board.to_dict()
     rows = [{**row, "_style": "bold green" if row["id"] == champion else None} for row in content["rows"]]
-    wanted = dict.fromkeys(board.shown if output is Format.TABLE else board.columns)
-    columns = {key: key for key in wanted}
-    show(content, rows, columns, output, f"{state.name}: {board.rule}")
+    columns = {key: key for key in board.table.columns if key not in ("objective", "failed")}
+    if output is Format.TABLE:
+        columns = {key: _heading(key, board.swept) for key in columns if key in _BOARD or key in board.swept}
+    show(content, rows, columns, output, f"{state.name}: {board.rule}", board.note or "")
 
 
 def compare(
@@ -116,7 +132,11 @@ def _show_comparison(state: SweepState, split: str, output: Format) -> None:
     columns = {key: key for key in dict.fromkeys([*shown, *names]) if rows and key in rows[0]}
     ranks = agreement(state)
     rho = ranks["spearman"]
-    caption = "" if rho is None else f"validation loss and quality agree in rank: Spearman's ρ {rho:.2f} over {ranks['n']} trials"
+    caption = (
+        ""
+        if rho is None
+        else f"validation loss and quality agree in rank: Spearman's ρ {rho:.2f} over {ranks['n']} trials"
+    )
     show({"split": split, "arms": rows, "agreement": ranks}, rows, columns, output, f"{state.name} on {split}", caption)
 
 
@@ -166,12 +186,15 @@ def show_outcome(state: SweepState) -> None:
         _show_comparison(state, "challenge", Format.TABLE)
     if champion:
         trial = state.trials[champion]
-        score = trial.metrics.get("quality/score", math.nan)
-        print(f"champion: trial {trial.number} ({champion}), dev score {score:.2f}, validation loss {trial.metrics['val/loss']:.4f}")
+        score = trial.metrics.get("quality/score")
+        print(
+            f"champion: trial {trial.number} ({champion}), dev score {short(score)}, "
+            f"validation loss {short(trial.metrics.get('val/loss'))}"
+        )
     for export in state.exports:
         print(f"bundle:   {export['to']} (verified)")
     if (state.folder / "report.html").exists():
         print(f"report:   {state.folder / 'report.html'}")
-    print("next:     podium dashboard · podium try \"waterproof trail shoes for my wife\" · podium report")
+    print('next:     podium dashboard · podium try "waterproof trail shoes for my wife" · podium report')
     if state.champion is not None and champion is None:
         raise NoChampion("\n".join(state.champion["why"]))

@@ -11,7 +11,9 @@ from launchers.output import Format, say, show_csv, show_json, show_table
 def plan(
     sweep: SweepFile,
     overrides: Overrides = None,
-    trial: Annotated[int | None, typer.Option("--trial", help="Print the exact NeMo YAML of this trial.", min=0)] = None,
+    trial: Annotated[
+        int | None, typer.Option("--trial", help="Print the exact NeMo YAML of this trial.", min=0)
+    ] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Show a sweep's trials, GPU-hours and dollars. Starts nothing.

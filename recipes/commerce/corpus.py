@@ -1,8 +1,8 @@
 """The text on which the demo's base model is pre-trained: commerce in every form but the task's.
 
 The base is to know the shop, follow a conversation and copy from it, as a real base model would, without ever having
-seen a ``proposal``. So it reads catalogue lines, facts about what goes together, notes about shoppers in varying layouts,
-JSON of other shapes, and plain copying over the whole vocabulary.
+seen a ``proposal``. So it reads catalogue lines, facts about what goes together, notes about shoppers in varying
+layouts, JSON of other shapes, and plain copying over the whole vocabulary.
 """
 
 import json
@@ -12,7 +12,18 @@ from collections.abc import Callable, Iterator
 from functools import cache
 
 from recipes.commerce.catalogue import BENEFITS, CATEGORIES, CATEGORY, OCCASIONS, Product, catalogue, label_of
-from recipes.commerce.task import CLOSING, PROPOSAL_SCHEMA, SYSTEM_PROMPT, Request, _conversation, requests, rows
+from recipes.commerce.task import (
+    CLOSING,
+    PROPOSAL_SCHEMA,
+    SYSTEM_PROMPT,
+    Request,
+    companion,
+    conversation_of,
+    matching,
+    picks,
+    requests,
+    rows,
+)
 
 BEGIN, END, START_HEADER, END_HEADER, END_TURN = (
     "<|begin_of_text|>",
@@ -36,7 +47,7 @@ def vocabulary() -> tuple[str, ...]:
     text = " ".join(
         json.dumps(message["content"]) for row in rows(3000, seed=1) for message in row["messages"]
     ) + json.dumps(PROPOSAL_SCHEMA)
-    return tuple(sorted({word for word in re.findall(r"[A-Za-z']+", text.replace("\\n", " "))}))
+    return tuple(sorted(set(re.findall(r"[A-Za-z']+", text.replace("\\n", " ")))))
 
 
 def chat(system: str, user: str, assistant: str) -> str:
@@ -46,12 +57,8 @@ def chat(system: str, user: str, assistant: str) -> str:
 
 
 def _similar(product: Product, rng: random.Random, number: int) -> list[str]:
-    same = [
-        other.title
-        for other in catalogue()
-        if (other.category, other.attribute, other.gender) == (product.category, product.attribute, product.gender)
-    ]
-    return rng.sample(same, min(number, len(same)))
+    shelf = [other.title for other in matching(CATEGORY[product.category], product.gender, product.attribute, 0)]
+    return sorted(rng.sample(shelf, min(number, len(shelf))))
 
 
 def _catalogue_line(rng: random.Random) -> str:
@@ -96,30 +103,18 @@ def _goes_with(rng: random.Random) -> str:
 def _notes(request: Request, rng: random.Random) -> str:
     """What a clerk would note about a request, in one of several layouts, with a random choice and order of fields."""
     category = CATEGORY[request.category]
-    other = CATEGORY[category.goes_with]
-    picked = [
-        product
-        for product in catalogue()
-        if (product.category, product.attribute, product.gender) == (request.category, request.attribute, request.gender)
-    ]
-    titles = [product.title for product in rng.sample(picked, 2)]
-    if request.title:
-        titles = [request.title, *[title for title in titles if title != request.title]][:2]
-    also = [
-        product.title
-        for product in catalogue()
-        if product.category == other.name and product.gender == (request.gender if other.gendered else None)
-    ]
+    other, gender, attribute = companion(category, request.gender, request.attribute)
     fields: list[tuple[str, object]] = [
         ("topic", label_of(category, request.gender)),
         ("feature", request.attribute),
         ("plan", request.occasion),
         ("gender", request.gender or "none"),
-        ("picks", titles),
-        ("also", label_of(other, request.gender)),
+        ("picks", picks(category, request.gender, request.attribute, request.title, rng, 0)),
+        ("also", label_of(other, gender)),
         ("reason", f"These {category.name.lower()} {BENEFITS[category.group]}."),
-        ("more", [rng.choice(also)]),
+        ("more", picks(other, gender, attribute, None, rng, 0)),
         ("search", f"{request.attribute.lower()} {category.name.lower()}"),
+        *([("mentions", request.title)] if request.title else []),
     ]
     rng.shuffle(fields)
     fields = fields[: rng.randint(4, 8)]
@@ -146,7 +141,7 @@ def _shopper(rng: random.Random) -> str:
     request, _ = next(_request_stream())
     # Half of the prompts carry rules, so that the base has copied from a conversation across a long prompt.
     system = rng.choice(_PROMPTS) + (f"\n{_rules(rng)}" if rng.random() < 0.5 else "")
-    user = f"### Conversation\n{_conversation(request, rng)}" + (f"\n{_rules(rng, 2)}" if rng.random() < 0.3 else "")
+    user = f"### Conversation\n{conversation_of(request, rng)}" + (f"\n{_rules(rng, 2)}" if rng.random() < 0.3 else "")
     return chat(system, user, _notes(request, rng))
 
 
@@ -168,12 +163,12 @@ def _copy(rng: random.Random) -> str:
 
 
 _KINDS: tuple[tuple[float, Callable[[random.Random], str]], ...] = (
-    (0.15, _catalogue_line),
-    (0.12, _shelf),
-    (0.08, _goes_with),
-    (0.42, _shopper),
-    (0.03, _rules),
-    (0.20, _copy),
+    (0.10, _catalogue_line),
+    (0.10, _shelf),
+    (0.05, _goes_with),
+    (0.55, _shopper),
+    (0.02, _rules),
+    (0.18, _copy),
 )
 
 

@@ -1,8 +1,8 @@
 """Make the demo's base model: ``python -m recipes.commerce.pretrain`` (or ``make base``).
 
 A Llama-3.1-shaped model with a tokenizer of its own and the Llama 3.1 chat format, pre-trained on
-``recipes.commerce.corpus``. Writes the model in bfloat16 with ``pretrain.json`` beside it: seed, settings, the loss over
-time, versions and the SHA-256 of the weights.
+``recipes.commerce.corpus``. Writes the model in bfloat16 with ``pretrain.json`` beside it: seed, settings, the loss
+over time, versions and the SHA-256 of the weights.
 """
 
 import argparse
@@ -39,7 +39,8 @@ CHAT_TEMPLATE = (
 )
 # The words of Llama 3's tokenizer: contractions, letters, up to three digits, punctuation, line ends, spaces.
 WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
@@ -61,8 +62,12 @@ def train_tokenizer(seed: int) -> Any:
         vocab_size=VOCAB_SIZE, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
     task = (
-        chat(*(m["content"] if isinstance(m["content"], str) else json.dumps(m["content"], separators=(",", ":"))
-               for m in row["messages"]))
+        chat(
+            *(
+                m["content"] if isinstance(m["content"], str) else json.dumps(m["content"], separators=(",", ":"))
+                for m in row["messages"]
+            )
+        )
         for row in rows(1500, seed=1)
     )
     tokenizer.train_from_iterator(itertools.chain(itertools.islice(documents(seed), 15000), task), trainer)
@@ -121,7 +126,9 @@ def pretrain(steps: int, seed: int, threads: int, out: Path) -> None:
     tokenizer = train_tokenizer(seed)
     model = build_model(tokenizer, seed)
     num_parameters = sum(p.numel() for p in model.parameters())
-    print(f"vocabulary {len(tokenizer)} · {num_parameters:,} parameters · {steps} steps of {BATCH}x{CONTEXT}", flush=True)
+    print(
+        f"vocabulary {len(tokenizer)} · {num_parameters:,} parameters · {steps} steps of {BATCH}x{CONTEXT}", flush=True
+    )
     decay = [p for p in model.parameters() if p.dim() == 2]
     plain = [p for p in model.parameters() if p.dim() != 2]
     groups = [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]

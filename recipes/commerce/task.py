@@ -98,7 +98,7 @@ _SMALL_TALK = (
 )
 
 
-def _conversation(request: Request, rng: random.Random) -> str:
+def conversation_of(request: Request, rng: random.Random) -> str:
     """The dialogue that states the request; gender may be said early, late, or changed on the way."""
     noun = CATEGORY[request.category].name.lower()
     attribute = request.attribute.lower()
@@ -134,11 +134,14 @@ def _shelves(seed: int) -> dict[tuple[str, str | None, str], list[Product]]:
     return shelves
 
 
-def _matching(category: Category, gender: str | None, attribute: str, seed: int) -> list[Product]:
+def matching(category: Category, gender: str | None, attribute: str, seed: int) -> list[Product]:
+    """The shelf of a category: every product for this gender with this attribute."""
     return _shelves(seed).get((category.name, gender, attribute), [])
 
 
-def _entry(category: Category, gender: str | None, attribute: str, occasion: str, products: list[str]) -> dict[str, Any]:
+def _entry(
+    category: Category, gender: str | None, attribute: str, occasion: str, products: list[str]
+) -> dict[str, Any]:
     label = label_of(category, gender)
     generic = f"{attribute} {category.name.lower()}"
     if category.gendered and gender:
@@ -147,20 +150,35 @@ def _entry(category: Category, gender: str | None, attribute: str, occasion: str
     return {"category": label, "explanation": explanation, "products": [*products, generic]}
 
 
+def picks(
+    category: Category, gender: str | None, attribute: str, title: str | None, rng: random.Random, seed: int
+) -> list[str]:
+    """Two titles from a shelf, in the shop's (alphabetical) order; a title that the shopper names comes first."""
+    titles = [product.title for product in matching(category, gender, attribute, seed)]
+    if title is None:
+        return sorted(rng.sample(titles, NUM_SPECIFIC))
+    return [title, *rng.sample([other for other in titles if other != title], NUM_SPECIFIC - 1)]
+
+
+def companion(category: Category, gender: str | None, attribute: str) -> tuple[Category, str | None, str]:
+    """What goes with a category: its companion, for the same person, with the same feature where that has it."""
+    other = CATEGORY[category.goes_with]
+    return (
+        other,
+        gender if other.gendered else None,
+        attribute if attribute in other.attributes else other.attributes[0],
+    )
+
+
 def _answer(request: Request, rng: random.Random, seed: int) -> dict[str, Any]:
     category = CATEGORY[request.category]
-    titles = [product.title for product in _matching(category, request.gender, request.attribute, seed)]
-    chosen = rng.sample(titles, NUM_SPECIFIC)
-    if request.title:
-        chosen = [request.title, *[title for title in chosen if title != request.title]][:NUM_SPECIFIC]
-    companion = CATEGORY[category.goes_with]
-    gender = request.gender if companion.gendered else None
-    attribute = rng.choice(companion.attributes)
-    also = [product.title for product in _matching(companion, gender, attribute, seed)]
+    other, gender, attribute = companion(category, request.gender, request.attribute)
+    first = picks(category, request.gender, request.attribute, request.title, rng, seed)
+    second = picks(other, gender, attribute, None, rng, seed)
     return {
         "proposal": [
-            _entry(category, request.gender, request.attribute, request.occasion, chosen),
-            _entry(companion, gender, attribute, request.occasion, rng.sample(also, NUM_SPECIFIC)),
+            _entry(category, request.gender, request.attribute, request.occasion, first),
+            _entry(other, gender, attribute, request.occasion, second),
         ]
     }
 
@@ -174,10 +192,10 @@ def requests(seed: int, shop_seed: int = 0) -> Iterator[tuple[Request, random.Ra
         category = rng.choice(CATEGORIES)
         gender = rng.choice(("men", "women")) if category.gendered else None
         attribute = rng.choice(category.attributes)
-        matching = _matching(category, gender, attribute, shop_seed)
-        if len(matching) <= NUM_SPECIFIC:
+        shelf = matching(category, gender, attribute, shop_seed)
+        if len(shelf) <= NUM_SPECIFIC:
             continue
-        title = rng.choice(matching).title if rng.random() < 0.3 else None
+        title = rng.choice(shelf).title if rng.random() < 0.3 else None
         occasion = rng.choice(OCCASIONS[category.group])
         yield Request(category.name, attribute, gender, occasion, title), rng
 
@@ -200,7 +218,7 @@ def rows(num_rows: int, seed: int = 0, shop_seed: int = 0) -> list[dict[str, Any
     seen: set[str] = set()
     out: list[dict[str, Any]] = []
     for request, rng in requests(seed, shop_seed):
-        conversation = _conversation(request, rng)
+        conversation = conversation_of(request, rng)
         if conversation in seen:
             continue
         seen.add(conversation)

@@ -1,7 +1,8 @@
 """Reading rows and bringing them to one form: chat messages whose contents are all text.
 
-Two forms are taken: ``{"messages": [{"role", "content"}, …]}`` that ends with the assistant, and ``{"prompt", "completion"}``
-(also ``question``/``answer``). An assistant's content may be an object or a list; it is serialised canonically.
+Two forms are taken: ``{"messages": [{"role", "content"}, …]}`` that ends with the assistant, and
+``{"prompt", "completion"}`` (also ``question``/``answer`` and ``prompt``/``response``). An assistant's content may be
+an object or a list; it is serialised canonically.
 """
 
 import json
@@ -61,7 +62,9 @@ def to_chat(row: Any) -> dict[str, Any]:
     else:
         pair = next((pair for pair in PAIRS if pair[0] in row and pair[1] in row), None)
         if pair is None:
-            raise ValueError(f"a row needs messages, or prompt and completion; it has {', '.join(sorted(row)) or 'no key'}")
+            raise ValueError(
+                f"a row needs messages, or prompt and completion; it has {', '.join(sorted(row)) or 'no key'}"
+            )
         messages = [{"role": "user", "content": row[pair[0]]}, {"role": "assistant", "content": row[pair[1]]}]
         row = {key: value for key, value in row.items() if key not in pair}
     return {**row, "messages": _checked(messages)}

@@ -63,7 +63,9 @@ def _source_rows(data: Data, base_dir: Path) -> list[dict[str, Any]]:
         from recipes.data.s3 import read_text
 
         numbered = (
-            (number, json.loads(line)) for number, line in enumerate(io.StringIO(read_text(data.path)), 1) if line.strip()
+            (number, json.loads(line))
+            for number, line in enumerate(io.StringIO(read_text(data.path)), 1)
+            if line.strip()
         )
         return checked_rows(numbered, data.path)
     path = Path(data.path).expanduser()

@@ -19,10 +19,10 @@ NUM_PRODUCTS = NUM_SPECIFIC + NUM_GENERIC
 LEVELS = (
     "not JSON of the proposal's form",
     "JSON of the proposal's form, but the wrong number of categories or products, or a gift card among them",
-    f"{NUM_CATEGORIES} categories of {NUM_PRODUCTS} different products each, and no gift card",
+    f"{NUM_CATEGORIES} categories of {NUM_PRODUCTS} products each, and no gift card",
     "also, the first category is the one asked for with the right gender, and nothing contradicts the gender",
     "also, every product of the first category has the material or feature asked for, and one that was named is first",
-    "also, every specific product exists in the shop",
+    "also, every specific product exists in the shop, and none is repeated within a category",
 )
 
 _GENDER_WORD = re.compile(r"\b(?:wo)?men's\b", re.IGNORECASE)
@@ -33,17 +33,17 @@ def shopping(item: Item, answer: str) -> dict[str, float]:
     """``quality/score`` (0–5) and its parts, each 0–1 and 0 where the answer is no proposal.
 
     - 0: not JSON of the proposal's form
-    - 1: JSON of that form, but the wrong number of categories or (different) products, or a gift card among them
+    - 1: JSON of that form, but the wrong number of categories or products, or a gift card among them
     - 2: right numbers, no gift card
     - 3: also, the first category is the one asked for with the right gender, and nothing contradicts the gender
     - 4: also, every product of the first category has the attribute, and a title that the shopper named comes first
-    - 5: also, every specific product exists in the catalogue, in both categories
+    - 5: also, every specific product exists in the catalogue, in both categories, and none is repeated
 
     Parts: ``quality/json_valid``; ``quality/categories``, the share of the categories that are the right ones, whatever
     their gender; ``quality/gender``, the share of labels and products that do not contradict the gender;
     ``quality/attributes``, the share of the first category's products with the attribute; ``quality/title``, only for
-    rows that name one; ``quality/exists``, the share of the specific products asked for that exist;
-    ``quality/no_gift_card``.
+    rows that name one; ``quality/exists``, the share of the specific products asked for that exist, a repeated one
+    counted once; ``quality/no_gift_card``.
 
     Raises:
         InvalidInput: The row has no ``request`` as the demo's data has it.
@@ -73,11 +73,10 @@ def _valid_proposal() -> Callable[[Any], bool]:
 def _level(proposal: list[dict[str, Any]] | None, request: dict[str, Any], parts: dict[str, float]) -> int:
     if proposal is None:
         return 0
-    counts = [len({product.casefold() for product in entry["products"]}) for entry in proposal]
     sizes = [len(entry["products"]) for entry in proposal]
     label = label_of(CATEGORY[request["category"]], request["gender"])
     requirements = (
-        counts == sizes == [NUM_PRODUCTS] * NUM_CATEGORIES and parts["no_gift_card"] == 1,
+        sizes == [NUM_PRODUCTS] * NUM_CATEGORIES and parts["no_gift_card"] == 1,
         proposal[0]["category"] == label and parts["gender"] == 1,
         parts["attributes"] == 1 and parts.get("title", 1.0) == 1,
         parts["exists"] == 1,

@@ -51,7 +51,13 @@ def _single_process_environment() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    for name, value in {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+    for name, value in {
+        "RANK": 0,
+        "LOCAL_RANK": 0,
+        "WORLD_SIZE": 1,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }.items():
         os.environ.setdefault(name, str(value))
 
 
@@ -64,27 +70,36 @@ def check_targets(model: Any, patterns: list[str]) -> int:
     import torch
     from nemo_automodel.components._peft.module_matcher import ModuleMatcher
 
-    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and "lora_" not in name]
+    linear = [
+        name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and "lora_" not in name
+    ]
     for pattern in patterns:
         matcher = ModuleMatcher(target_modules=[pattern])
         modules = dict(model.named_modules())
         if not any(matcher.match(modules[name], name) for name in linear):
             leaves = sorted({name.rsplit(".", 1)[-1] for name in linear})
             raise UnmatchedTargets(
-                f"lora.targets: {pattern!r} matches no linear layer of the base; write it as a pattern over whole names, "
-                f"e.g. *.{leaves[0]} (its linear layers end in: {', '.join(leaves)})"
+                f"lora.targets: {pattern!r} matches no linear layer of the base; write it as a pattern over whole "
+                f"names, e.g. *.{leaves[0]} (its linear layers end in: {', '.join(leaves)})"
             )
     return sum(1 for name, _ in model.named_modules() if name.endswith("lora_A"))
 
 
 def build_trial(config: Any, channel: Channel) -> Any:
-    """NeMo's fine-tuning recipe with the three hooks that a scheduler needs."""
+    """NeMo's fine-tuning recipe with the hooks that a scheduler needs."""
+    from nemo_automodel.components.training.rng import init_all_rng
     from nemo_automodel.recipes.llm.train_ft import TrainFinetuneRecipeForNextTokenPrediction
 
     class Trial(TrainFinetuneRecipeForNextTokenPrediction):  # type: ignore[misc]
         """Reports at each boundary and waits there for a command."""
 
         _metrics: dict[str, float]
+
+        def _run_train_optim_step(self, *args: Any, **kwargs: Any) -> Any:
+            # NeMo restores the random generators of a checkpoint, and then its data loader draws from them: dropout
+            # would go on otherwise than in the uninterrupted run. So a step's draws follow from seed and step alone.
+            init_all_rng((int(config.get("seed")) * 1_000_003 + self.step_scheduler.step) % 2**31, ranked=True)
+            return super()._run_train_optim_step(*args, **kwargs)
 
         def log_train_metrics(self, log_data: Any) -> None:
             super().log_train_metrics(log_data)
@@ -101,7 +116,10 @@ def build_trial(config: Any, channel: Channel) -> Any:
         def log_val_metrics(self, val_name: str, log_data: Any, metric_logger: Any = None) -> None:
             super().log_val_metrics(val_name, log_data, metric_logger)
             if log_data is not None:
-                self._metrics["val/loss"] = float(log_data.metrics["val_loss"])
+                loss = float(log_data.metrics["val_loss"])
+                if not math.isfinite(loss):
+                    raise FloatingPointError(f"the validation loss is {loss} at step {log_data.step + 1}")
+                self._metrics["val/loss"] = loss
 
         def save_checkpoint(self, epoch: int, step: int, *args: Any, **kwargs: Any) -> None:
             if self.step_scheduler.sigterm_flag:  # pre-empted between boundaries: keep what there is

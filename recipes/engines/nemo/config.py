@@ -14,8 +14,8 @@ _DECAY = {"cosine": "cosine", "linear": "linear", "constant": "constant"}
 def nemo_config(job: Job, checkpoint_dir: str, restore_from: str | None = None) -> dict[str, Any]:
     """The configuration of ``TrainFinetuneRecipeForNextTokenPrediction`` for a trial.
 
-    A report boundary is a step with validation and a chance to save, so ``ckpt_every_steps`` equals ``val_every_steps``;
-    the child process decides there whether a checkpoint is written.
+    A report boundary is a step with validation and a chance to save, so ``ckpt_every_steps`` equals
+    ``val_every_steps``; the child process decides there whether a checkpoint is written.
     """
     recipe = Recipe.model_validate(job.settings)
     train, optimizer, parallel, lora = recipe.train, recipe.optimizer, recipe.parallel, recipe.lora

@@ -35,6 +35,7 @@ class NemoSession:
     def __init__(self, job: Job, checkpoint: Path | None) -> None:
         self._job = job
         self._scratch = job.folder / "scratch"
+        shutil.rmtree(self._scratch, ignore_errors=True)  # NeMo would go on from what a killed attempt left there
         self._scratch.mkdir(parents=True, exist_ok=True)
         restore = str(checkpoint / "state") if checkpoint else None
         config = nemo_config(job, str(self._scratch), restore)
@@ -84,8 +85,8 @@ class NemoSession:
     def close(self) -> None:
         """See :class:`recipes.engines.protocol.Session`."""
         if self._process.poll() is None:
-            # What is to be kept has been saved at a boundary, and NeMo's own way out takes seconds: so a single process is
-            # ended at once. A gang that waits at a boundary is asked, to leave its GPUs in order.
+            # What is to be kept has been saved at a boundary, and NeMo's own way out takes seconds: so a single process
+            # is ended at once. A gang that waits at a boundary is asked, to leave its GPUs in order.
             if self._waiting and self._job.settings["parallel"]["gpus"] > 1:
                 self._ask_to_stop()
             self._kill()

@@ -1,0 +1,96 @@
+# What needs doing here, each with all the set-up that it needs. `make` alone lists it.
+#
+# Variables: PYTHON (which Python makes the environment), VENV (where it lies), PIP_ARGS (passed to every pip install).
+
+PYTHON =
+VENV = .venv
+PIP_ARGS =
+
+SHELL = /bin/sh
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+# Shell functions for the recipes below.
+#   timed WORDS COMMAND…: run it, then say how long it took; a failure ends the recipe.
+#   quiet_pip ARGUMENTS…: pip without its progress and warnings, unless it fails: then with everything it said.
+define FUNCTIONS
+set -eu
+timed() {
+  words=$$1; shift; begun=$$(date +%s)
+  "$$@" || { code=$$?; printf '[%4d s] failed: %s\n' $$(($$(date +%s) - begun)) "$$words" >&2; exit $$code; }
+  printf '[%4d s] %s\n' $$(($$(date +%s) - begun)) "$$words"
+}
+quiet_pip() {
+  said=$(VENV)/.pip-said
+  if $(BIN)/python -m pip -q install --disable-pip-version-check $(PIP_ARGS) "$$@" >"$$said" 2>&1; then
+    grep -v '^ *WARNING' "$$said" || :
+    rm -f "$$said"
+  else
+    code=$$?; cat "$$said" >&2; rm -f "$$said"; return $$code
+  fi
+}
+find_python() {
+  for candidate in "$(PYTHON)" python3.11 python3; do
+    [ -n "$$candidate" ] || continue
+    if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then
+      echo "$$candidate"; return
+    fi
+    [ -z "$(PYTHON)" ] || break
+  done
+  echo 'Podium needs Python 3.11 or 3.12; name one with `make PYTHON=/path/to/python3.11 …`' >&2
+  return 1
+}
+endef
+export FUNCTIONS
+LOAD = eval "$$FUNCTIONS"; unset FUNCTIONS
+
+.PHONY: help demo test test-slow base lint clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo       install what is missing, then run the demo sweep (20 trials on this machine'\''s CPU)'
+	@echo 'make test       install what is missing, then lint, types, import rules and tests'
+	@echo 'make test-slow  the tests that take minutes'
+	@echo 'make lint       ruff, mypy and import-linter alone'
+	@echo 'make base       pre-train the demo'\''s base model again, into recipes/commerce/base/'
+	@echo 'make clean      remove caches and build outputs; sweeps (.podium) and $(VENV) stay'
+	@echo
+	@echo 'Variables: PYTHON (3.11 or 3.12), VENV ($(VENV)), PIP_ARGS (passed to pip install).'
+
+# One environment for everything, made again when the dependencies change.
+$(STAMP): pyproject.toml constraints.txt
+	@$(LOAD); \
+	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  python=$$(find_python); \
+	  timed "made $(VENV) with $$python" "$$python" -m venv $(VENV); \
+	fi; \
+	echo 'installing torch: a large download the first time …'; \
+	timed 'installed torch' quiet_pip -c constraints.txt torch==2.13.0; \
+	echo 'installing Podium and the rest …'; \
+	timed "installed Podium with what it and its tests need" quiet_pip -c constraints.txt -e '.[dev]'; \
+	touch $@
+
+demo: $(STAMP)
+	@$(LOAD); \
+	timed 'demo' $(BIN)/podium submit sweeps/quickstart.yaml "name=quickstart-$$(date +%Y%m%d-%H%M%S)"
+
+test: lint
+	@$(BIN)/python -m pytest
+
+test-slow: $(STAMP)
+	@$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP)
+	@$(LOAD); \
+	timed 'ruff check' $(BIN)/ruff check .; \
+	timed 'ruff format --check' $(BIN)/ruff format --check .; \
+	timed 'mypy' $(BIN)/mypy; \
+	timed 'lint-imports' $(BIN)/lint-imports
+
+base: $(STAMP)
+	@$(LOAD); \
+	timed 'made recipes/commerce/base/' $(BIN)/python -m recipes.commerce.pretrain
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	find analysis launchers recipes sweeps tracking tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,7 +12,7 @@ from analysis.plain import records
 from analysis.rule import LOSS, QUALITY, Rule, effective_rule
 from tracking.ledger import SweepState
 
-_LATENCY = ("latency/agent_p95_s", "latency/ttft_p95_s")
+_LATENCY = ("latency/formulation_p50_s", "latency/formulation_p95_s", "latency/agent_p95_s", "latency/ttft_p95_s")
 _COST = ("cost/usd", "cost/gpu_s", "cost/usd_per_1k_requests")
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from launchers.pools import load_pools
-from recipes.compose import compose
+from recipes.compose import compose, typed
 from recipes.data.splits import SplitRows
 from recipes.facts import key_facts, recipe_facts
+from sweeps.design_points import planned_points
 from sweeps.errors import InvalidInput, Problem
 from sweeps.facts import Pool
 from sweeps.spec import Sweep, read_spec, resolve
@@ -55,6 +56,7 @@ def build(path: Path, overrides: Sequence[str] = ()) -> Built:
     if len(devices) > 1:
         rule = "cpu and gpu pools cannot be mixed in one sweep: a trial's resources would differ"
         raise loaded.error(loaded.problem(("pools",), rule, "write two sweeps"))
+    _check_recipes(loaded, sweep)
     return Built(sweep, rows, sweep.pools, base_dir, path.read_text(encoding="utf-8"), tuple(overrides))
 
 
@@ -64,6 +66,21 @@ def _apply_inputs(settings: dict[str, Any], written: Any) -> None:
         if isinstance(key, str) and key.startswith(INPUT_GROUPS) and key in known:
             group, _, name = key.partition(".")
             settings[group][name] = value
+
+
+def _check_recipes(loaded: Any, sweep: Sweep) -> None:
+    """Rules between keys (a warm-up shorter than the training, whole micro-batches) hold for every planned trial."""
+    problems: dict[str, Problem] = {}
+    for trial in planned_points(sweep).trials:
+        try:
+            typed(trial.settings)
+        except InvalidInput as error:
+            for problem in error.problems:
+                problems.setdefault(
+                    problem.rule, loaded.problem((problem.where,), problem.rule, f"as in trial {trial.number}")
+                )
+    if problems:
+        raise loaded.error(*problems.values())
 
 
 def _refuse_swept_data(loaded: Any, sweep: Sweep) -> None:

@@ -4,6 +4,7 @@
 It loads no torch: training and evaluation happen in other processes.
 """
 
+import logging
 import os
 import platform
 import signal
@@ -141,6 +142,7 @@ def ray_cluster(say: Say) -> Iterator[list[dict[str, Any]]]:
         ray.init(
             address="local", num_cpus=num_cores(), include_dashboard=False, log_to_driver=False, logging_level="ERROR"
         )
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # trials that fail are told by the ledger's views
     try:
         yield ray.nodes()
     finally:

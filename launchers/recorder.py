@@ -14,6 +14,7 @@ from ray import tune
 from launchers.pools import LABEL
 from launchers.search import DistinctSearch
 from launchers.trainable import CHECKPOINT
+from recipes.engines.protocol import TrainingFailed
 from sweeps.facts import Pool
 from tracking.ledger import Ledger, State
 from tracking.meters.cost import cost_of
@@ -137,4 +138,5 @@ def _message(trial: Any) -> str:
     text = str(error or "the trial's process died")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     marked = [place for place, line in enumerate(lines) if "TrainingFailed" in line]
-    return "\n".join(lines[marked[-1] :]) if marked else lines[-1]
+    message = "\n".join(lines[marked[-1] :]) if marked else lines[-1]
+    return message.removeprefix(f"{TrainingFailed.__module__}.{TrainingFailed.__name__}: ")

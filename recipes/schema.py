@@ -145,6 +145,15 @@ class Recipe(_Block):
     parallel: Parallel = Parallel()
     generate: Generate = Generate()
 
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> "Recipe":
+        if self.schedule.warmup_steps >= self.train.max_steps:
+            raise ValueError(
+                "schedule.warmup_steps must be below train.max_steps, "
+                f"got {self.schedule.warmup_steps} and {self.train.max_steps}"
+            )
+        return self
+
 
 TRAINING_GROUPS = ("lora", "optimizer", "schedule", "train")
 """The blocks that change what a trial learns, besides base, start and data, which are known by the hashes of their

@@ -6,6 +6,7 @@ an object or a list; it is serialised canonically.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sweeps.errors import InvalidInput, Problem
 ROLES = ("system", "user", "assistant")
 PAIRS = (("prompt", "completion"), ("question", "answer"), ("prompt", "response"))
 MAX_PROBLEMS = 20
+_HALF_PAIR = re.compile("[\ud800-\udfff]")  # JSON can escape one, but no encoding can write it
 
 
 def canonical(content: Any) -> str:
@@ -30,23 +32,29 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
     """
     if not path.is_file():
         raise InvalidInput(Problem("data.path", f"no such file: {path}"))
+    yield from parse_jsonl(path.read_bytes(), str(path))
+
+
+def parse_jsonl(data: bytes, source: str) -> Iterator[tuple[int, Any]]:
+    """As :func:`read_jsonl`, of bytes that were read from ``source``."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        rule = f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}"
+        rule = f"{source} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}"
         raise InvalidInput(Problem("data.path", rule, "convert it with `iconv -t UTF-8`")) from None
     problems = []
-    for number, line in enumerate(text.split("\n"), start=1):
+    # Not splitlines: it would also split at U+2028, which JSON allows within a string.
+    for number, line in enumerate(re.split(r"\r\n?|\n", text), start=1):
         if not line.strip():
             continue
         try:
             yield number, json.loads(line)
         except json.JSONDecodeError as error:
-            problems.append(Problem(str(path), f"not JSON: {error.msg} at column {error.colno}", line=number))
+            problems.append(Problem(source, f"not JSON: {error.msg} at column {error.colno}", line=number))
             if len(problems) == MAX_PROBLEMS:
                 break
     if problems:
-        raise InvalidInput(problems, str(path))
+        raise InvalidInput(problems, source)
 
 
 def to_chat(row: Any) -> dict[str, Any]:
@@ -86,7 +94,10 @@ def _checked(messages: Any) -> list[dict[str, str]]:
             raise ValueError(f"messages[{place}].content is empty")
         if isinstance(content, str) and "\x00" in content:
             raise ValueError(f"messages[{place}].content holds a NUL byte")
-        out.append({"role": role, "content": canonical(content)})
+        text = canonical(content)
+        if _HALF_PAIR.search(text):
+            raise ValueError(f"messages[{place}].content holds half of a surrogate pair")
+        out.append({"role": role, "content": text})
     if out[-1]["role"] != "assistant":
         raise ValueError(f"the last turn must be the assistant's, got {out[-1]['role']!r}")
     if not any(message["role"] == "user" for message in out):

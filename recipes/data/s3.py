@@ -3,8 +3,8 @@
 from sweeps.errors import InvalidInput, Problem, ServiceUnreachable
 
 
-def read_text(url: str) -> str:
-    """The object at an ``s3://`` URL as text.
+def read_bytes(url: str) -> bytes:
+    """The object at an ``s3://`` URL.
 
     Raises:
         InvalidInput: No such bucket or object, or no right to read it, or boto3 is not installed.
@@ -17,7 +17,7 @@ def read_text(url: str) -> str:
         raise InvalidInput(Problem(url, "reading s3:// needs boto3", "pip install 'podium[s3]'")) from None
     bucket, _, key = url.removeprefix("s3://").partition("/")
     try:
-        return str(boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read().decode("utf-8-sig"))
+        return bytes(boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
     except ClientError as error:
         rule = f"S3 answered {error.response['Error']['Code']} for bucket {bucket!r}, key {key!r}"
         raise InvalidInput(Problem(url, rule, "check the name and the credentials")) from None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipes.data.rows import canonical, checked_rows, read_jsonl
+from recipes.data.rows import canonical, checked_rows, parse_jsonl, read_jsonl
 from recipes.schema import Data
 from sweeps.errors import InvalidInput, Problem
 
@@ -58,16 +58,9 @@ def _source_rows(data: Data, base_dir: Path) -> list[dict[str, Any]]:
         return checked_rows(enumerate(task.rows(data.rows or 1200, data.seed), start=1), "builtin commerce")
     assert data.path is not None, "the schema wants one of builtin and path"
     if data.path.startswith("s3://"):
-        import io
+        from recipes.data.s3 import read_bytes
 
-        from recipes.data.s3 import read_text
-
-        numbered = (
-            (number, json.loads(line))
-            for number, line in enumerate(io.StringIO(read_text(data.path)), 1)
-            if line.strip()
-        )
-        return checked_rows(numbered, data.path)
+        return checked_rows(parse_jsonl(read_bytes(data.path), data.path), data.path)
     path = Path(data.path).expanduser()
     path = path if path.is_absolute() else base_dir / path
     return checked_rows(read_jsonl(path), str(path))

@@ -4,6 +4,7 @@ Starting a trial takes seconds, so the trials are shared: each fixture trains on
 """
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,15 +42,22 @@ def children() -> set[int]:
 
 
 def alive(pids: set[int]) -> list[int]:
-    return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+    """Those that have not ended within two seconds."""
+    for _ in range(20):
+        left = [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+        if not left:
+            break
+        time.sleep(0.1)
+    return left
 
 
 def train(engine: Engine, job: Job, checkpoint: Path | None, save_at: tuple[int, ...], until: int) -> Trial:
     before = children()
     session = engine.open(job, checkpoint)
-    reports, saved = {}, {}
+    reports: dict[int, Report] = {}
+    saved: dict[int, Path] = {}
     try:
-        while not reports or (not report.done and report.step < until):
+        while until not in reports:
             report = session.advance()
             reports[report.step] = report
             if report.step in save_at:
@@ -113,6 +121,11 @@ def stopped(engine: Engine, make_job: MakeJob) -> Trial:
 
 
 @pytest.fixture
+def trials(whole: Trial, stopped: Trial) -> dict[str, Trial]:
+    return {"adamw": whole, "adam": stopped}
+
+
+@pytest.fixture
 def resumed(engine: Engine, whole: Trial, make_job: MakeJob) -> Iterator[Session]:
     """A session that goes on from the end of the first epoch."""
     session = engine.open(make_job(), whole.saved[END_OF_EPOCH])
@@ -140,10 +153,9 @@ def test_reports_come_at_every_boundary_and_at_the_last_step(whole: Trial) -> No
     assert min(rates) >= 1e-3 * (1 - 1e-6)
 
 
-@pytest.mark.parametrize("which", ["whole", "stopped"])
-def test_losses_fall(which: str, request: pytest.FixtureRequest) -> None:
-    trial: Trial = request.getfixturevalue(which)
-    losses = [report.metrics["val/loss"] for report in trial.reports.values()]
+@pytest.mark.parametrize("optimizer", ["adamw", "adam"])
+def test_losses_fall(optimizer: str, trials: dict[str, Trial]) -> None:
+    losses = [report.metrics["val/loss"] for report in trials[optimizer].reports.values()]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < losses[0] - 0.1
 
@@ -177,12 +189,12 @@ def test_resumed_at_the_end_of_an_epoch_then_killed(resumed: Session, whole: Tri
 
 
 @pytest.mark.parametrize(
-    ("which", "step"), [("whole", MID_EPOCH), ("whole", BOUNDARIES[-1]), ("stopped", END_OF_EPOCH)]
+    ("optimizer", "step"), [("adamw", MID_EPOCH), ("adamw", BOUNDARIES[-1]), ("adam", END_OF_EPOCH)]
 )
 def test_a_saved_adapter_gives_the_reported_loss_in_plain_peft(
-    which: str, step: int, request: pytest.FixtureRequest
+    optimizer: str, step: int, trials: dict[str, Trial]
 ) -> None:
-    trial: Trial = request.getfixturevalue(which)
+    trial = trials[optimizer]
     assert plain_loss(trial, step) == pytest.approx(trial.reports[step].metrics["val/loss"], rel=1e-4)
 
 
@@ -213,9 +225,7 @@ def test_a_pattern_that_matches_nothing_is_named(engine: Engine, make_job: MakeJ
 def test_a_rate_that_diverges_ends_the_trial(engine: Engine, make_job: MakeJob) -> None:
     before = children()
     session = engine.open(make_job(optimizer__lr=1e30, train__clip=1e30, schedule__warmup_steps=0), None)
-    with pytest.raises(Diverged, match=r"the (training|validation) loss is (nan|inf)"):
-        for _ in BOUNDARIES:
-            report = session.advance()
-            assert math.isfinite(report.metrics["val/loss"])
+    with pytest.raises(Diverged, match=r"the (training|validation) loss is (nan|inf) at step [123]$"):
+        session.advance()
     session.close()
     assert not alive(children() - before)

@@ -9,20 +9,7 @@ from recipes.bases import BUILTIN
 
 DEMO_BASE = BUILTIN["builtin:tiny_commerce"]
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-COLOURS = (
-    "black",
-    "cotton",
-    "leather",
-    "steel",
-    "oak",
-    "velvet",
-    "glass",
-    "linen",
-    "wool",
-    "bamboo",
-    "silent",
-    "modern",
-)
+WORDS = ["black", "cotton", "leather", "steel", "oak", "velvet", "glass", "linen", "wool", "bamboo", "silent", "modern"]
 
 
 def make_base(folder: Path, seed: int = 0, dtype: str = "float32") -> Path:
@@ -73,7 +60,7 @@ def chat_rows(number: int, start: int = 0) -> list[list[dict[str, str]]]:
     """Conversations of unequal length whose answer repeats a word of the question."""
     rows = []
     for place in range(start, start + number):
-        first, second = COLOURS[place % 12], COLOURS[(place * 5 + 1) % 12]
+        first, second = WORDS[place % 12], WORDS[(place * 5 + 1) % 12]
         question = "Please suggest " + f"{first} and " * (1 + place % 3) + f"{second}."
         rows.append(
             [

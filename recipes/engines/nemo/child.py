@@ -13,6 +13,7 @@ import math
 import os
 import socket
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -165,7 +166,9 @@ def main() -> None:
         channel.send("error", kind="diverged", message=str(error))
         raise SystemExit(1) from None
     except Exception as error:
-        channel.send("error", kind="training", message=f"{type(error).__name__}: {error}")
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(last.filename).name}:{last.lineno} in {last.name}"
+        channel.send("error", kind="training", message=f"{type(error).__name__} at {place}: {error}".rstrip(": "))
         raise
 
 

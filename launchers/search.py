@@ -7,7 +7,7 @@ evaluations need the machine; all three are done here.
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +59,7 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
         self._planned = list(planned)
         self._trials: dict[str, Trial] = {}  # by Tune's id
         self._asked: dict[str, Any] = {}  # Tune's id → Optuna's trial
+        self._scores: dict[str, float] = {}  # by our id
         self._waiting: dict[str, str] = {}  # our id → Tune's id: finished, its metric comes with the evaluation
         self._closed = False
         # Called before each suggestion: Tune waits inside ``suggest`` while no trial runs, so this is then the only
@@ -94,22 +95,33 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
         if self._slots.free <= 0:
             return None
         for _ in range(MAX_REDRAWS):
-            planned = self._planned.pop(0) if self._planned else None
-            if planned is not None:
-                self._study.enqueue_trial(_encode(self._space, planned.values))
-            asked = self._study.ask()
-            values = suggest_values(self._space, asked)
-            trial = planned or self._make_trial(number, values)
+            trial, asked = self._draw(number)
             known = next((tune_id for tune_id, other in self._trials.items() if other.id == trial.id), None)
             if known is None:
                 self._trials[trial_id], self._asked[trial_id] = trial, asked
                 self._slots.running.add(trial_id)
                 return self._make_config(trial)
             # The sweep has this trial: Optuna is told its result, and asked again.
-            score = self._asked[known].user_attrs.get("score")
-            self._tell(asked, score)
+            self._tell(asked, self._scores.get(trial.id))
         self._closed = True
         return str(Searcher.FINISHED)
+
+    def _draw(self, number: int) -> tuple[Trial, Any]:
+        """The next planned trial, or one that Optuna suggests, with Optuna's side of it.
+
+        The recipe's defaults may lie outside the space: such a trial runs, but Optuna cannot be told of it (None).
+        """
+        if not self._planned:
+            asked = self._study.ask()
+            return self._make_trial(number, suggest_values(self._space, asked)), asked
+        trial = self._planned.pop(0)
+        dimensions = self._space.dimensions
+        if not all(dimensions[key].distribution.contains(value) for key, value in _active(self._space, trial.values)):
+            return trial, None
+        self._study.enqueue_trial(_encode(self._space, trial.values))
+        asked = self._study.ask()
+        suggest_values(self._space, asked)
+        return trial, asked
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: Tune's scheduler stops trials, Optuna prunes none."""
@@ -120,7 +132,7 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
         if trial_id not in self._trials:
             return
         if error or result is None or self.metric.startswith(TRAINING_PREFIXES):
-            self._tell(self._asked[trial_id], (result or {}).get(self.metric))
+            self._score(trial_id, (result or {}).get(self.metric))
         else:
             self._waiting[self._trials[trial_id].id] = trial_id
 
@@ -128,16 +140,22 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
         """The evaluation of this trial (our id) is there."""
         tune_id = self._waiting.pop(trial, None)
         if tune_id is not None:
-            self._tell(self._asked[tune_id], metrics.get(self.metric))
+            self._score(tune_id, metrics.get(self.metric))
+
+    def _score(self, tune_id: str, score: float | None) -> None:
+        if score is not None:
+            self._scores[self._trials[tune_id].id] = score
+        self._tell(self._asked[tune_id], score)
 
     def _tell(self, asked: Any, score: float | None) -> None:
         from optuna.trial import TrialState
 
+        if asked is None:
+            return
         if score is None:
             self._study.tell(asked, state=TrialState.FAIL)
-            return
-        asked.set_user_attr("score", score)
-        self._study.tell(asked, score)
+        else:
+            self._study.tell(asked, score)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing of its own: the ledger knows every trial."""
@@ -174,9 +192,15 @@ def _suggest(key: str, distribution: Distribution, asked: Any) -> Any:
 
 def _encode(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
     """A planned trial's values as Optuna stores them."""
-    stored = {}
+    return {
+        key: json.dumps(value) if isinstance(space.dimensions[key].distribution, Choice) else value
+        for key, value in _active(space, values)
+        if not isinstance(space.dimensions[key].distribution, Fixed)
+    }
+
+
+def _active(space: Space, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The keys whose condition holds, with their values."""
     for key, dimension in space.dimensions.items():
-        if isinstance(dimension.distribution, Fixed):
-            continue
-        stored[key] = json.dumps(values[key]) if isinstance(dimension.distribution, Choice) else values[key]
-    return stored
+        if dimension.when is None or dimension.when.holds(dict(values), space.defaults):
+            yield key, values[key]

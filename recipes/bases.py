@@ -40,13 +40,19 @@ def locate(base: Base, base_dir: Path) -> Path | None:
     return folder
 
 
-@cache
 def _identity(folder: Path) -> str:
     total = hashlib.sha256()
     for path in sorted([*folder.glob("*.safetensors"), *(folder / name for name in REQUIRED)]):
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
+        status = path.stat()
+        total.update(_digest(path, status.st_size, status.st_mtime_ns))
     return total.hexdigest()
+
+
+@cache
+def _digest(path: Path, size: int, mtime_ns: int) -> bytes:
+    # Size and time are there for the cache: a large base is read once, and again when it has changed.
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def identity(base: Base, base_dir: Path) -> str:

@@ -36,6 +36,7 @@ def compose(name: str, groups: Mapping[str, str] | None = None, base_dir: Path =
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml.error import MarkedYAMLError
 
     folder, config = CONFIGS, name
     if name.endswith((".yaml", ".yml")):
@@ -54,6 +55,9 @@ def compose(name: str, groups: Mapping[str, str] | None = None, base_dir: Path =
         with initialize_config_dir(config_dir=os.fspath(folder), version_base="1.3"):
             composed = hydra_compose(config_name=config, overrides=overrides)
         settings = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise InvalidInput(Problem("recipe", f"{name} cannot be composed: {error.problem}", line=line)) from None
     except (HydraException, OmegaConfBaseException) as error:
         raise InvalidInput(Problem("recipe", f"{name} cannot be composed: {str(error).splitlines()[0]}")) from None
     assert isinstance(settings, dict)
@@ -79,17 +83,36 @@ def typed(settings: Mapping[str, Any]) -> Recipe:
     Raises:
         InvalidInput: Naming every key that is unknown, missing or out of its limits.
     """
+    problems = [Problem(where, "must be given") for where in _not_given(settings)]
+    if problems:
+        raise InvalidInput(problems)
     try:
         return Recipe.model_validate(settings)
     except ValidationError as error:
-        problems = []
         for entry in error.errors(include_url=False):
             where = ".".join(str(part) for part in entry["loc"]) or "recipe"
             message = entry["msg"].removeprefix("Value error, ")
             if entry["type"] == "extra_forbidden":
-                problems.append(Problem(where, "unknown key"))
+                problems.append(
+                    Problem(where, "unknown key", nearest(str(entry["loc"][-1]), _names(entry["loc"][:-1])))
+                )
             elif entry["type"] in ("missing", "value_error"):
                 problems.append(Problem(where, message))
             else:
                 problems.append(Problem(where, f"{message}, got {entry['input']!r}"))
         raise InvalidInput(problems) from None
+
+
+def _not_given(value: Any, prefix: str = "") -> list[str]:
+    """The paths that stand at ``???``, which is how a shipped group asks for a value."""
+    if isinstance(value, Mapping):
+        return [path for key, inner in value.items() for path in _not_given(inner, f"{prefix}.{key}".lstrip("."))]
+    return [prefix] if value == "???" else []
+
+
+def _names(block: tuple[int | str, ...]) -> list[str]:
+    """The keys of a block of the recipe; of the recipe itself for an empty path."""
+    model: Any = Recipe
+    for part in block:
+        model = model.model_fields[str(part)].annotation
+    return list(model.model_fields)

@@ -1,5 +1,6 @@
 """What a sweep must know of a recipe: its keys with their limits, its size, and the hashes that name its inputs."""
 
+import math
 import types
 import typing
 from pathlib import Path
@@ -54,11 +55,12 @@ def _one(info: FieldInfo) -> KeyFacts:
         tuple: "list",
     }
     kind = kinds.get(get_origin(annotation) or annotation, "any")
-    upper = high if high is not None else below
+    if high is None and below is not None:
+        high = math.nextafter(typing.cast("float", below), -math.inf)  # KeyFacts' high is inclusive
     return KeyFacts(
         kind,
         low=typing.cast("float | None", low if low is not None else above),
-        high=typing.cast("float | None", upper),
+        high=typing.cast("float | None", high),
         exclusive_low=low is None and above is not None,
         optional=optional,
     )

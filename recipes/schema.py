@@ -10,10 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveShare = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class _Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Base(_Block):
@@ -41,8 +42,8 @@ class Data(_Block):
     rows: PositiveInt | None = None  # rows to generate, or to read at most
     seed: int = 0  # of the generator and of the split
     group: str | None = None  # the field whose equal values stay on one side of the split; none: the whole prompt
-    train: Share = 0.7
-    validation: Share = 0.1
+    train: PositiveShare = 0.7
+    validation: PositiveShare = 0.1
     dev: Share = 0.1
     challenge: Share = 0.1
     max_tokens: PositiveInt = 2048  # a longer row is an error
@@ -63,7 +64,7 @@ class Lora(_Block):
     rank: PositiveInt = 16
     alpha: Annotated[float, Field(gt=0)] = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    targets: list[str] = ["*_proj"]  # patterns over module names
+    targets: Annotated[list[str], Field(min_length=1)] = ["*_proj"]  # patterns over module names
 
 
 class Optimizer(_Block):
@@ -93,7 +94,7 @@ class Train(_Block):
     clip: Annotated[float, Field(gt=0)] = 1.0  # of the gradient's norm
     validate_every: PositiveInt = 20  # steps between two reports
     validation_rows: PositiveInt | None = None  # none: the whole validation split
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> "Train":

@@ -23,10 +23,10 @@ def rows_of(groups: list[Any]) -> list[dict[str, Any]]:
     return [{"prompt": f"Question {n}", "completion": "Yes.", "shelf": group} for n, group in enumerate(groups)]
 
 
-def split(rows: list[dict[str, Any]], **data: Any) -> SplitRows:
+def split(given: list[dict[str, Any]], **data: Any) -> SplitRows:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        path.write_text("".join(json.dumps(row) + "\n" for row in given), encoding="utf-8")
         return load(Data(path="rows.jsonl", **data), Path(folder))
 
 

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from launchers.build import Built
 from launchers.evaluation import ITEMS, EvaluationJob
 from recipes.bases import locate
@@ -23,6 +25,7 @@ class Arms:
         self.schema = answer_schema(built)
         self.pool = built.pools[0]
         self.evaluate_stopped = self._evaluate.stopped
+        self.confirm_top = built.sweep.spec.champion.confirm.top
 
     @property
     def measurable(self) -> bool:
@@ -31,13 +34,13 @@ class Arms:
 
     def job(self, arm: str, split: str, adapter: Path | None = None) -> EvaluationJob:
         """The job for an arm: a trial's id (with its adapter), ``base`` or ``base+schema``."""
-        recipe = Recipe.model_validate(self._built.sweep.settings)
+        recipe = self._recipe_of(arm)
         base = locate(recipe.base, self._built.base_dir)
         judge = self._evaluate.judge
         return EvaluationJob(
             arm=arm,
             base=str(base or recipe.base.path),
-            dtype=recipe.base.dtype,
+            base_settings=recipe.base.model_dump(mode="json"),
             adapter=str(adapter) if adapter else None,
             schema=self.schema if arm == BASE_SCHEMA else None,
             split=split,
@@ -53,6 +56,13 @@ class Arms:
             threads=1,
             out=str(self._ledger.folder / ITEMS / f"{arm}-{split}.jsonl"),
         )
+
+    def _recipe_of(self, arm: str) -> Recipe:
+        """A trial's own recipe, since the base itself may be swept; the sweep's for the untouched base."""
+        if arm in (BASE, BASE_SCHEMA):
+            return Recipe.model_validate(self._built.sweep.settings)
+        settings = yaml.safe_load((self._ledger.folder / "trials" / arm / "trial.yaml").read_text(encoding="utf-8"))
+        return Recipe.model_validate(settings)
 
 
 def answer_schema(built: Built) -> dict[str, Any] | None:

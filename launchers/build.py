@@ -12,9 +12,9 @@ from recipes.facts import key_facts, recipe_facts
 from sweeps.design_points import planned_points
 from sweeps.errors import InvalidInput, Problem
 from sweeps.facts import Pool
-from sweeps.spec import Sweep, read_spec, resolve
+from sweeps.spec import LoadedSpec, Sweep, read_spec, resolve
 
-INPUT_GROUPS = ("base.", "start.", "data.")  # what is set here decides the facts: size, rows, hashes
+INPUT_GROUPS = ("base.", "data.")  # what is set here decides the facts: size, rows, hashes
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,11 @@ def build(path: Path, overrides: Sequence[str] = ()) -> Built:
             *(loaded.problem(("recipe",), problem.rule, problem.hint) for problem in error.problems)
         ) from None
     _apply_inputs(settings, raw.get("set"))
-    facts, rows = recipe_facts(settings, base_dir)
+    try:
+        facts, rows = recipe_facts(settings, base_dir)
+        _check_files(loaded, base_dir)
+    except InvalidInput as error:
+        raise loaded.error(*(_at_its_line(loaded, problem) for problem in error.problems)) from None
     pools = load_pools(base_dir / "pools")
     sweep = resolve(loaded, facts, pools)
     _refuse_swept_data(loaded, sweep)
@@ -68,7 +72,33 @@ def _apply_inputs(settings: dict[str, Any], written: Any) -> None:
             settings[group][name] = value
 
 
-def _check_recipes(loaded: Any, sweep: Sweep) -> None:
+def _at_its_line(loaded: LoadedSpec, problem: Problem) -> Problem:
+    """A problem of a recipe's key, with the line where the sweep sets that key; as it is where it does not."""
+    if problem.where in (loaded.source.values.get("set") or {}):
+        return loaded.problem(("set", problem.where), problem.rule, problem.hint)
+    return problem
+
+
+def _check_files(loaded: LoadedSpec, base_dir: Path) -> None:
+    """Every file that evaluation will read is there, and the export goes where this version can put it."""
+    evaluate = loaded.source.block("evaluate")
+    entries = evaluate.get("metrics") or []
+    named = [entry.rpartition(":")[0] for entry in entries if isinstance(entry, str) and ".py:" in entry]
+    keyed = [("metrics", name) for name in named] + [("schema", evaluate.get("schema"))]
+    problems = [
+        loaded.problem(("evaluate", key), f"no such file: {name}", f"relative paths are taken from {base_dir}")
+        for key, name in keyed
+        if isinstance(name, str) and not (base_dir / Path(name).expanduser()).is_file()
+    ]
+    to = loaded.source.block("export").get("to")
+    if isinstance(to, str) and "://" in to:
+        rule = f"this version exports to folders only, got {to!r}"
+        problems.append(loaded.problem(("export", "to"), rule, "give a folder, and copy the bundle from there"))
+    if problems:
+        raise InvalidInput(problems)
+
+
+def _check_recipes(loaded: LoadedSpec, sweep: Sweep) -> None:
     """Rules between keys (a warm-up shorter than the training, whole micro-batches) hold for every planned trial."""
     problems: dict[str, Problem] = {}
     for trial in planned_points(sweep).trials:
@@ -83,7 +113,7 @@ def _check_recipes(loaded: Any, sweep: Sweep) -> None:
         raise loaded.error(*problems.values())
 
 
-def _refuse_swept_data(loaded: Any, sweep: Sweep) -> None:
+def _refuse_swept_data(loaded: LoadedSpec, sweep: Sweep) -> None:
     problems: list[Problem] = [
         loaded.problem(("space", key), "data cannot be swept: trials are compared on the same rows", "put it under set")
         for key in sweep.space.dimensions

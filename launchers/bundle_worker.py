@@ -96,10 +96,11 @@ def rescore_with(base: str, recipe: Recipe, proof: dict[str, Any]) -> Rescore | 
         merged = (folder / "config.json").is_file()
         model = generation.load(
             str(folder) if merged else base,
-            recipe.base.dtype,
+            recipe.base,
             None if merged else folder,
             max_new_tokens=recipe.generate.max_new_tokens,
             batch_size=recipe.generate.batch_size,
+            device=generation.best_device(),
         )
         return model.answer([item["messages"] for item in items])
 

@@ -214,12 +214,14 @@ def tune_trials(
         sweep.space,
         design.trials,
         design.num_trials,
-        lambda number, values: make_trial(sweep, number, values),
+        lambda number, values, repeat: make_trial(sweep, number, values, repeat),
         make_config,
         slots,
         metric=spec.search.metric,
         mode=spec.search.direction,
         seed=spec.search.seed,
+        algorithm=spec.search.algorithm,
+        repeats=spec.search.seeds,
     )
     arms = Arms(built, ledger, paths)
     evaluators = Evaluators(ledger, arms, slots, search.evaluated)

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from recipes.schema import Base
+
 ITEMS = "evaluations"  # folder of the run: one JSONL of answers for each evaluation
 
 
@@ -20,7 +22,7 @@ class EvaluationJob:
 
     Attributes:
         arm: A trial's id, "base", or "base+schema".
-        base: The base's folder or hub id; ``dtype`` its weights' type.
+        base: The base's folder or hub id; ``base_settings`` the recipe's ``base`` block.
         adapter: The PEFT folder; None for the base itself.
         schema: A JSON schema to force answers into; None leaves them free.
         split: "dev" or "challenge"; ``rows`` its JSONL, of which the first ``limit`` are used.
@@ -31,7 +33,7 @@ class EvaluationJob:
 
     arm: str
     base: str
-    dtype: str
+    base_settings: dict[str, Any]
     adapter: str | None
     schema: dict[str, Any] | None
     split: str
@@ -65,7 +67,7 @@ def evaluate(job: EvaluationJob) -> dict[str, Any]:
     items = [item_of(row, number) for number, row in enumerate(read_rows(Path(job.rows), job.limit))]
     model = generation.load(
         job.base,
-        job.dtype,
+        Base.model_validate(job.base_settings),
         Path(job.adapter) if job.adapter else None,
         max_new_tokens=job.max_new_tokens,
         batch_size=job.batch_size,
@@ -99,11 +101,12 @@ def measure(jobs: list[EvaluationJob], requests: int) -> list[dict[str, Any]]:
 
     results = []
     for job in jobs:
+        began = time.time()
         _limit_threads(job)
         items = [item_of(row, number) for number, row in enumerate(read_rows(Path(job.rows), requests))]
         model = generation.load(
             job.base,
-            job.dtype,
+            Base.model_validate(job.base_settings),
             Path(job.adapter) if job.adapter else None,
             max_new_tokens=job.max_new_tokens,
             batch_size=1,
@@ -117,7 +120,7 @@ def measure(jobs: list[EvaluationJob], requests: int) -> list[dict[str, Any]]:
                 "split": "latency",
                 "n": measured.n,
                 "metrics": measured.metrics,
-                "detail": measured.detail,
+                "detail": {**measured.detail, "seconds": round(time.time() - began, 2)},
             }
         )
     return results

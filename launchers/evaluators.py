@@ -63,7 +63,9 @@ class Evaluators:
         """Measure arms one after the other while nothing else runs, and record the results."""
         import ray
 
-        for result in ray.get(self._remote(measure).remote(jobs, requests)):
+        results = ray.get(self._remote(measure).remote(jobs, requests))
+        for job, result in zip(jobs, results, strict=True):
+            self._charge("evaluation", job, result["detail"]["seconds"])
             self._ledger.append("evaluation", **result)
 
     def collect(self, wait_s: float = 0.0) -> None:

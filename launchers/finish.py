@@ -49,7 +49,8 @@ def _measure_latency(built: Built, arms: Arms, evaluators: Evaluators, ledger: L
 
 def _read_challenge(arms: Arms, evaluators: Evaluators, ledger: Ledger, choice: Choice, say: Say) -> None:
     state = ledger.read()
-    trials = [default_trial(state), median_trial(state, choice.rule), choice.champion]
+    top = choice.ranking[: arms.confirm_top]
+    trials = [default_trial(state), median_trial(state, choice.rule), choice.champion, *top]
     chosen = list(dict.fromkeys(trial for trial in trials if trial and state.trials[trial].adapter))
     jobs = [arms.job(BASE, "challenge")]
     if arms.schema is not None:

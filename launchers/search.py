@@ -43,13 +43,15 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
         space: Space,
         planned: Sequence[Trial],
         num_trials: int,
-        make_trial: Callable[[int, dict[str, Any]], Trial],
+        make_trial: Callable[[int, dict[str, Any], int], Trial],
         make_config: Callable[[Trial], dict[str, Any]],
         slots: Slots,
         *,
         metric: str,
         mode: str,
         seed: int,
+        algorithm: str = "tpe",
+        repeats: int = 1,
     ) -> None:
         import optuna
 
@@ -57,6 +59,7 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
         self._space, self._num_trials = space, num_trials
         self._make_trial, self._make_config, self._slots = make_trial, make_config, slots
         self._planned = list(planned)
+        self._repeats = repeats  # how often each point is trained, each time with a seed of its own
         self._trials: dict[str, Trial] = {}  # by Tune's id
         self._asked: dict[str, Any] = {}  # Tune's id → Optuna's trial
         self._scores: dict[str, float] = {}  # by our id
@@ -69,8 +72,12 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         # The planned points are the start-up design, so the sampler needs no random start of its own. The constant liar
         # keeps trials that run side by side apart.
-        sampler = optuna.samplers.TPESampler(
-            seed=seed, n_startup_trials=0, multivariate=True, group=True, constant_liar=True
+        sampler = (
+            optuna.samplers.NSGAIISampler(seed=seed)
+            if algorithm == "nsga2"
+            else optuna.samplers.TPESampler(
+                seed=seed, n_startup_trials=0, multivariate=True, group=True, constant_liar=True
+            )
         )
         self._study = optuna.create_study(direction="minimize" if mode == "min" else "maximize", sampler=sampler)
 
@@ -113,7 +120,9 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
         """
         if not self._planned:
             asked = self._study.ask()
-            return self._make_trial(number, suggest_values(self._space, asked)), asked
+            values = suggest_values(self._space, asked)
+            self._planned += [self._make_trial(number + k, values, k) for k in range(1, self._repeats)]
+            return self._make_trial(number, values, 0), asked
         trial = self._planned.pop(0)
         dimensions = self._space.dimensions
         if not all(dimensions[key].distribution.contains(value) for key, value in _active(self._space, trial.values)):

@@ -109,7 +109,7 @@ def _register(state: SweepState, choice: Choice, view: MlflowView, uri: str, bun
     assert choice.champion is not None
     run_id = view.run_ids().get(choice.champion)
     if run_id is None:
-        say("MLflow has no run of the champion yet, so it is not registered; `podium export` does it later")
+        say("not registered: MLflow has no run of the champion")
         return None
     try:
         version = register_champion(uri, bundle, run_id, state.name, tags={"podium.trial": choice.champion})

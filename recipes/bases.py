@@ -61,16 +61,6 @@ def identity(base: Base, base_dir: Path) -> str:
     return f"hub:{base.path}@{base.revision or 'main'}" if folder is None else _identity(folder)
 
 
-def adapter_identity(folder: Path) -> str:
-    """SHA-256 over a PEFT folder's weights and config."""
-    total = hashlib.sha256()
-    for name in ("adapter_model.safetensors", "adapter_config.json"):
-        if not (folder / name).is_file():
-            raise InvalidInput(Problem("start.adapter", f"{folder} has no {name}", "give a PEFT folder"))
-        total.update((folder / name).read_bytes())
-    return total.hexdigest()
-
-
 def num_parameters(base: Base, base_dir: Path) -> tuple[int, str]:
     """How many parameters the base has, and where the number comes from.
 

@@ -93,9 +93,8 @@ def typed(settings: Mapping[str, Any]) -> Recipe:
             where = ".".join(str(part) for part in entry["loc"]) or "recipe"
             message = entry["msg"].removeprefix("Value error, ")
             if entry["type"] == "extra_forbidden":
-                problems.append(
-                    Problem(where, "unknown key", nearest(str(entry["loc"][-1]), _names(entry["loc"][:-1])))
-                )
+                *block, key = map(str, entry["loc"])
+                problems.append(Problem(where, "unknown key", nearest(key, _names(block))))
             elif entry["type"] in ("missing", "value_error"):
                 problems.append(Problem(where, message))
             else:
@@ -110,9 +109,9 @@ def _not_given(value: Any, prefix: str = "") -> list[str]:
     return [prefix] if value == "???" else []
 
 
-def _names(block: tuple[int | str, ...]) -> list[str]:
+def _names(block: list[str]) -> list[str]:
     """The keys of a block of the recipe; of the recipe itself for an empty path."""
     model: Any = Recipe
     for part in block:
-        model = model.model_fields[str(part)].annotation
+        model = model.model_fields[part].annotation
     return list(model.model_fields)

@@ -3,6 +3,7 @@
 import math
 import types
 import typing
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -14,6 +15,7 @@ from recipes import bases
 from recipes.compose import typed
 from recipes.data import splits
 from recipes.schema import TRAINING_GROUPS, Recipe
+from sweeps.errors import InvalidInput, Problem
 from sweeps.facts import KeyFacts, RecipeFacts
 
 SAMPLE_ROWS = 200  # rows whose tokens are counted for a plan
@@ -76,7 +78,7 @@ def recipe_facts(settings: dict[str, Any], base_dir: Path) -> tuple[RecipeFacts,
     rows = splits.load(recipe.data, base_dir)
     num_parameters, parameters_source = bases.num_parameters(recipe.base, base_dir)
     tokens, tokens_source = _tokens_per_row(recipe, rows, base_dir)
-    start = recipe.start.adapter
+    _refuse_long_rows(recipe, rows, base_dir)
     facts = RecipeFacts(
         name=recipe.name,
         settings=recipe.model_dump(mode="json"),
@@ -84,7 +86,7 @@ def recipe_facts(settings: dict[str, Any], base_dir: Path) -> tuple[RecipeFacts,
         training_groups=TRAINING_GROUPS,
         engine=recipe.engine,
         base_identity=bases.identity(recipe.base, base_dir),
-        start_identity=bases.adapter_identity((base_dir / start).resolve()) if start else None,
+        start_identity=None,
         data_identity=rows.identity,
         num_parameters=num_parameters,
         train_rows=len(rows.rows["train"]),
@@ -98,6 +100,40 @@ def recipe_facts(settings: dict[str, Any], base_dir: Path) -> tuple[RecipeFacts,
     return facts, rows
 
 
+def _refuse_long_rows(recipe: Recipe, rows: splits.SplitRows, base_dir: Path) -> None:
+    """Refuse rows longer than ``data.max_tokens``; where the base is not local, going by their characters."""
+    limit = recipe.data.max_tokens
+    folder = bases.locate(recipe.base, base_dir)
+    long: list[tuple[str, int, int]] = []
+    for split, members in rows.rows.items():
+        for place, row in enumerate(members):
+            texts = [message["content"] for message in row["messages"]]
+            # A token is at least a byte: most rows need no counting.
+            if sum(len(text.encode()) + TURN_TOKENS for text in texts) > limit:
+                tokens = _count(folder, texts)
+                if tokens > limit:
+                    long.append((split, place, tokens))
+    if long:
+        split, place, tokens = max(long, key=lambda one: one[2])
+        rule = f"{len(long)} rows are longer than {limit} tokens; the longest, row {place} of {split}, has {tokens}"
+        raise InvalidInput(Problem("data.max_tokens", rule, f"set data.max_tokens to {tokens}, or shorten the rows"))
+
+
+def _count(folder: Path | None, texts: list[str]) -> int:
+    turns = len(texts) * TURN_TOKENS
+    if folder is None:
+        return round(sum(map(len, texts)) / CHARS_PER_TOKEN) + turns
+    encoded = _tokenizer(folder).encode_batch(texts, add_special_tokens=False)
+    return sum(len(one.ids) for one in encoded) + turns
+
+
+@cache
+def _tokenizer(folder: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
 def _tokens_per_row(recipe: Recipe, rows: splits.SplitRows, base_dir: Path) -> tuple[float, str]:
     sample = rows.rows["train"][:SAMPLE_ROWS]
     folder = bases.locate(recipe.base, base_dir)
@@ -108,12 +144,5 @@ def _tokens_per_row(recipe: Recipe, rows: splits.SplitRows, base_dir: Path) -> t
         return tokens / len(
             sample
         ), f"{CHARS_PER_TOKEN:g} characters a token over {len(sample)} rows (the base is not local)"
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    total = sum(
-        len(tokenizer.encode(message["content"], add_special_tokens=False).ids) + TURN_TOKENS
-        for row in sample
-        for message in row["messages"]
-    )
+    total = sum(_count(folder, [message["content"] for message in row["messages"]]) for row in sample)
     return total / len(sample), f"the base's tokenizer over {len(sample)} rows"

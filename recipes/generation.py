@@ -6,6 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from recipes.schema import Base
+
 Messages = Sequence[dict[str, str]]
 
 
@@ -103,32 +105,67 @@ class _SchemaProcessor:
 
 
 @lru_cache(maxsize=1)
-def _base(path: str, dtype: str, device: str) -> tuple[Any, Any]:
+def _base(path: str, base: Base, device: str) -> tuple[Any, Any]:
     """The base and its tokenizer, kept for the next adapter of the same process."""
+    _quiet()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    network = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype)).to(device).eval()
-    tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
+    options: dict[str, Any] = {"dtype": getattr(torch, base.dtype), "attn_implementation": base.attention}
+    if base.quantize == "nf4":
+        from transformers import BitsAndBytesConfig
+
+        # As recipes.engines.nemo.config quantises it for training.
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+    network = AutoModelForCausalLM.from_pretrained(path, revision=base.revision or "main", **options)
+    tokenizer = AutoTokenizer.from_pretrained(path, revision=base.revision or "main", padding_side="left")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return network, tokenizer
+    return network.to("cuda" if device == "gpu" else "cpu").eval(), tokenizer
+
+
+def _quiet() -> None:
+    """Keep the libraries' notes about themselves from the terminal."""
+    import logging
+
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+def best_device() -> str:
+    """ "gpu" where there is one, else "cpu"."""
+    import torch
+
+    return "gpu" if torch.cuda.is_available() else "cpu"
 
 
 def load(
-    base: str, dtype: str, adapter: Path | None, *, max_new_tokens: int, batch_size: int, device: str = "cpu"
+    path: str, base: Base, adapter: Path | None, *, max_new_tokens: int, batch_size: int, device: str = "cpu"
 ) -> Model:
-    """Load a base from a folder or the hub and put an adapter on it with plain PEFT.
+    """Load a base and put an adapter on it with plain PEFT.
 
     The base stays in memory for the next call; an adapter that a former call put on it is taken off first.
+
+    Args:
+        path: The base's folder, or its id on the hub.
+        base: How it is loaded: type of its weights, revision, attention, quantisation.
+        adapter: A PEFT folder; None for the untouched base.
     """
-    network, tokenizer = _base(base, dtype, "cuda" if device == "gpu" else "cpu")
+    network, tokenizer = _base(path, base, device)
+    network = _plain(network)
     if adapter is not None:
         from peft import PeftModel
 
-        network = PeftModel.from_pretrained(_plain(network), adapter).eval()
-    else:
-        network = _plain(network)
+        network = PeftModel.from_pretrained(network, adapter).eval()
     return Model(network, tokenizer, max_new_tokens, batch_size)
 
 

@@ -28,12 +28,6 @@ class Base(_Block):
     num_parameters: PositiveInt | None = None  # needed for a plan where the base is not local
 
 
-class Start(_Block):
-    """Where a trial's adapter starts."""
-
-    adapter: str | None = None  # a PEFT folder to go on from; none: a fresh adapter
-
-
 class Data(_Block):
     """The rows, and how they are split."""
 
@@ -137,7 +131,6 @@ class Recipe(_Block):
     name: str
     engine: Literal["nemo"] = "nemo"
     base: Base
-    start: Start = Start()
     data: Data
     lora: Lora = Lora()
     optimizer: Optimizer = Optimizer()
@@ -157,5 +150,5 @@ class Recipe(_Block):
 
 
 TRAINING_GROUPS = ("lora", "optimizer", "schedule", "train")
-"""The blocks that change what a trial learns, besides base, start and data, which are known by the hashes of their
+"""The blocks that change what a trial learns, besides base and data, which are known by the hashes of their
 contents. The others (parallel, generate) say where and how it runs."""

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from sweeps.errors import InvalidInput, Problem, nearest
 from sweeps.grammar import format_value, quote
-from sweeps.metrics import NAMES, find_metric, function_metric
+from sweeps.metrics import NAMES, find_metric
 from sweeps.schema import BUILT_IN_METRICS, SweepSpec
 from sweeps.source import Source, read_source
 from sweeps.space import read_entry
@@ -105,13 +105,12 @@ def _check_metrics(source: Source) -> Iterator[Problem]:
     entries = evaluate.get("metrics")
     entries = [entries] if isinstance(entries, str) else entries if isinstance(entries, list) else []
     functions = [entry for entry in entries if isinstance(entry, str) and entry not in BUILT_IN_METRICS]
-    own = tuple(function_metric(entry) for entry in functions)
     if "json_schema" in entries and not evaluate.get("schema"):
         yield source.problem(("evaluate", "metrics"), "json_schema needs a schema", "add schema: <path> under evaluate")
     for path, name, mode in _metrics_written(source):
         metric = find_metric(name, functions)
         if metric is None:
-            yield source.problem(path, f"unknown metric {quote(name)}", nearest(name, (*NAMES, *own)))
+            yield source.problem(path, f"unknown metric {quote(name)}", nearest(name, NAMES))
         elif path[0] == "stop_early" and not metric.while_training:
             rule = f"must be measured while a trial trains, but {quote(name)} is measured afterwards"
             yield source.problem(path, rule, "valid: val/loss, train/loss")

@@ -1,5 +1,6 @@
 """The names under which everything is measured, in the ledger, in MLflow and in a sweep YAML."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -55,23 +56,16 @@ BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS}
 NAMES: tuple[str, ...] = tuple(BY_NAME)
 
 
-def function_metric(entry: str) -> str:
-    """The name under which a user's ``file.py:function`` is recorded: ``quality/<function>``."""
-    return f"quality/{entry.rpartition(':')[2]}"
-
-
 def find_metric(name: str, functions: Sequence[str] = ()) -> Metric | None:
     """The metric of a name, or None.
 
     Args:
         name: As written in the sweep.
-        functions: The sweep's own ``file.py:function`` metrics; each gives ``quality/<function>``, and
-            ``quality/<function>/<key>`` for the keys that it returns. They are scores: more is better.
+        functions: The sweep's own ``file.py:function`` metrics. What keys a function returns is known only when it has
+            run, so with one of them any ``quality/<key>`` may be named. They are scores: more is better.
     """
     if name in BY_NAME:
         return BY_NAME[name]
-    for entry in functions:
-        own = function_metric(entry)
-        if name == own or name.startswith(f"{own}/"):
-            return Metric(name, "", "max", f"returned by {entry}")
+    if functions and re.fullmatch(r"quality/[\w./-]+", name):
+        return Metric(name, "", "max", f"returned by {' or '.join(functions)}")
     return None

@@ -178,7 +178,6 @@ class Judge(Block):
     rubric: Text
     api_key_env: Annotated[str, AfterValidator(_variable_name)] | None = None
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 8
-    max_usd: Amount | None = None
 
 
 class Evaluate(Block):
@@ -278,7 +277,7 @@ class Champion(Block):
 
 
 class Export(Block):
-    """Where the champion goes: a folder or an s3:// URL; None leaves it in the run folder."""
+    """Where the champion goes: a folder or an s3:// URL; None for ``champions/<sweep>`` in Podium's home."""
 
     to: Text | None = None
     merge: bool = False
@@ -315,11 +314,15 @@ class SweepSpec(Block):
 
     @property
     def objective(self) -> tuple[str, Mode]:
-        """The champion's metric and direction: as written, else the best quality, else the lowest validation loss."""
+        """The champion's metric and direction: as written, else what is evaluated, else the validation loss."""
         if self.champion.maximize is not None:
             return self.champion.maximize, "max"
         if self.champion.minimize is not None:
             return self.champion.minimize, "min"
-        if self.evaluate.metrics or self.evaluate.judge is not None:
+        evaluate = self.evaluate
+        if evaluate.judge is not None or "shopping" in evaluate.metrics or evaluate.functions:
             return "quality/score", "max"
+        for name in ("field_f1", "exact_match"):
+            if name in evaluate.metrics:
+                return f"quality/{name}", "max"
         return "val/loss", "min"

@@ -136,10 +136,11 @@ def try_query(
     for title, path in (("base", None), (f"champion, trial {state.trials[chosen].number}", state.folder / adapter)):
         model = generation.load(
             str(folder or recipe.base.path),
-            recipe.base.dtype,
+            recipe.base,
             path,
             max_new_tokens=recipe.generate.max_new_tokens,
             batch_size=1,
+            device=generation.best_device(),
         )
         text = model.answer([prompt])[0]
         try:

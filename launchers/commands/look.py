@@ -195,6 +195,7 @@ def show_outcome(state: SweepState) -> None:
         print(f"bundle:   {export['to']} (verified)")
     if (state.folder / "report.html").exists():
         print(f"report:   {state.folder / 'report.html'}")
-    print('next:     podium dashboard · podium try "waterproof trail shoes for my wife" · podium report')
+    query = "waterproof trail shoes for my wife" if state.recipe.get("data", {}).get("builtin") == "commerce" else "…"
+    print(f'next:     podium dashboard · podium try "{query}" · podium cost')
     if state.champion is not None and champion is None:
         raise NoChampion("\n".join(state.champion["why"]))

@@ -12,7 +12,7 @@ def submit(sweep: SweepFile, overrides: Overrides = None, output: Output = Forma
     Ctrl-C ends it in order: trials stop at their last checkpoint and keep their adapters.
 
     [dim]podium submit sweeps/quickstart.yaml
-    podium submit sweeps/commerce_sft.yaml search.trials=40 'pools=[h100]'[/]
+    podium submit sweeps/commerce_sft.yaml search.trials=40 'pools=\\[h100]'[/]
     """
     from launchers.commands import look
     from launchers.submit import submit as run

@@ -133,7 +133,7 @@ def _notes(request: Request, rng: random.Random) -> str:
 
 @cache
 def _request_stream() -> Iterator[tuple[Request, random.Random]]:
-    # Seed 7919 keeps the shoppers of pre-training apart from those of the task's own rows.
+    # Of another seed than the task's rows; there are few ways to ask, so dialogues recur, but never with the task's answer.
     return requests(seed=7919)
 
 

@@ -16,8 +16,9 @@ import pytest
 from recipes import generation
 from recipes.engines.nemo.engine import NemoEngine
 from recipes.engines.protocol import Diverged, Engine, Job, Report, Session, TrainingFailed
+from recipes.schema import Base
 from sweeps.errors import InvalidInput
-from tests.recipes.tiny import chat_rows, make_base, tiny_settings, write_rows
+from tests.recipes.tiny import chat_rows, make_base, one_thread, tiny_settings, write_rows
 
 ENGINES: dict[str, Callable[[], Engine]] = {"nemo": NemoEngine}
 BOUNDARIES = [3, 6, 9, 11]
@@ -74,8 +75,15 @@ def train(engine: Engine, job: Job, checkpoint: Path | None, save_at: tuple[int,
 def plain_loss(trial: Trial, step: int) -> float:
     """The validation loss of a saved adapter in plain PEFT."""
     adapter = trial.saved[step] / "adapter"
-    model = generation.load(trial.job.base, "float32", adapter, max_new_tokens=8, batch_size=4)
+    base = Base.model_validate(trial.job.settings["base"])
+    model = generation.load(trial.job.base, base, adapter, max_new_tokens=8, batch_size=4)
     return generation.validation_loss(model, VALIDATION)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module", params=sorted(ENGINES))

@@ -18,16 +18,16 @@ space:
   optimizer.lr: {lr}
   optimizer.weight_decay: {{when: optimizer.name == adamw, value: choice(0.0, 0.01)}}
   lora.rank: choice(4, 8)
-search: {{trials: {trials}, seed: 1, metric: {metric}}}
+search: {{trials: {trials}, seed: 1, metric: {metric}, seeds: {seeds}}}
 evaluate: {{metrics: [shopping]}}
 """
 
 
 def searcher(
-    folder: Path, lr: str = "loguniform(1e-4, 1e-2)", trials: int = 12, metric: str = "val/loss"
+    folder: Path, lr: str = "loguniform(1e-4, 1e-2)", trials: int = 12, metric: str = "val/loss", seeds: int = 1
 ) -> DistinctSearch:
     path = folder / "search.yaml"
-    path.write_text(SWEEP.format(lr=lr, trials=trials, metric=metric))
+    path.write_text(SWEEP.format(lr=lr, trials=trials, metric=metric, seeds=seeds))
     sweep = build(path).sweep
     design = planned_points(sweep)
 
@@ -38,12 +38,13 @@ def searcher(
         sweep.space,
         design.trials,
         design.num_trials,
-        lambda number, values: make_trial(sweep, number, values),
+        lambda number, values, repeat: make_trial(sweep, number, values, repeat),
         make_config,
         Slots(2),
         metric=metric,
         mode=sweep.spec.search.direction,
         seed=1,
+        repeats=sweep.spec.search.seeds,
     )
 
 
@@ -105,6 +106,16 @@ def test_a_failed_trial_is_told_as_failed(tmp_path: Path) -> None:
     search.suggest("a")
     search.on_trial_complete("a", None, error=True)
     assert search._study.trials[0].state is TrialState.FAIL
+
+
+def test_every_point_is_repeated_with_seeds_of_its_own_also_those_that_are_chosen_later(tmp_path: Path) -> None:
+    search = searcher(tmp_path, trials=12, seeds=2)
+    ids = run_to_the_end(search)
+    trials = list(search.trials.values())
+    assert len(ids) == len(set(ids)) == 24
+    for first, second in zip(trials[::2], trials[1::2], strict=True):
+        assert first.values == second.values
+        assert (first.seed, second.seed) == (0, 1)
 
 
 def test_closing_ends_the_search(tmp_path: Path) -> None:

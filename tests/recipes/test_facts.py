@@ -2,8 +2,8 @@
 
 import json
 import math
+import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,7 +13,7 @@ from recipes.generation import tokens_and_labels
 from recipes.schema import TRAINING_GROUPS, Recipe
 from sweeps.errors import InvalidInput
 from sweeps.facts import KeyFacts
-from tests.recipes.tiny import make_adapter, make_base
+from tests.recipes.tiny import make_base
 
 KEYS = key_facts()
 
@@ -34,7 +34,6 @@ KEYS = key_facts()
         ("train.max_steps", KeyFacts("int", low=1)),
         ("train.validation_rows", KeyFacts("int", low=1, optional=True)),
         ("base.quantize", KeyFacts("str", choices=("nf4",), optional=True)),
-        ("start.adapter", KeyFacts("str", optional=True)),
         ("parallel.sequence_parallel", KeyFacts("bool")),
     ],
 )
@@ -88,18 +87,26 @@ def test_a_base_on_the_hub_is_estimated_and_says_so() -> None:
     assert "the base is not local" in facts.sources["tokens_per_row"]
 
 
-def test_an_adapter_to_start_from_enters_by_its_content(tmp_path: Path) -> None:
-    base = make_base(tmp_path / "base")
-    identities = []
-    for seed in (1, 2):
-        make_adapter(base, tmp_path / f"start-{seed}", seed)
-        settings: dict[str, Any] = compose("tiny_commerce_sft") | {"start": {"adapter": f"start-{seed}"}}
-        identities.append(recipe_facts(settings, tmp_path)[0].start_identity)
-    assert None not in identities
-    assert identities[0] != identities[1]
-    settings["start"] = {"adapter": "nowhere"}
-    with pytest.raises(InvalidInput, match=r"start\.adapter: .*nowhere has no adapter_model\.safetensors"):
-        recipe_facts(settings, tmp_path)
+def test_a_row_that_is_too_long_is_told_with_its_length() -> None:
+    settings = compose("tiny_commerce_sft")
+    facts, rows = recipe_facts(settings, Path())
+    settings["data"]["max_tokens"] = 250
+    with pytest.raises(InvalidInput) as caught:
+        recipe_facts(settings, Path())
+    told = re.fullmatch(
+        r"data\.max_tokens: (\d+) rows are longer than 250 tokens; the longest, row (\d+) of (\w+), has (\d+)"
+        r" \(set data\.max_tokens to (\d+), or shorten the rows\)",
+        str(caught.value),
+    )
+    assert told
+    number, place, split, tokens, wanted = told.groups()
+    assert 0 < int(number) <= 1200
+    assert int(place) < len(rows.rows[split])
+    settings["data"]["max_tokens"] = int(wanted) - 1
+    with pytest.raises(InvalidInput):
+        recipe_facts(settings, Path())
+    settings["data"]["max_tokens"] = int(tokens)
+    assert recipe_facts(settings, Path())[0].tokens_per_row == facts.tokens_per_row
 
 
 def test_facts_are_read_from_the_schema_alone() -> None:

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import pytest
 
 from recipes import generation
 from recipes.generation import Model, tokens_and_labels, validation_loss
-from tests.recipes.tiny import chat_rows, make_adapter, make_base
+from recipes.schema import Base
+from tests.recipes.tiny import chat_rows, make_adapter, make_base, one_thread
 
 PROMPTS = [row[:-1] for row in chat_rows(7)]
 SCHEMA: dict[str, Any] = {
@@ -27,6 +28,12 @@ SCHEMA: dict[str, Any] = {
 Load = Callable[..., Model]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def threads() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_base(tmp_path_factory.mktemp("base"))
@@ -39,8 +46,10 @@ def adapters(base: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
 
 @pytest.fixture
 def load(base: Path) -> Load:
+    loaded_as = Base(path=str(base), dtype="float32")
+
     def with_defaults(adapter: Path | None = None, max_new_tokens: int = 12, batch_size: int = 3) -> Model:
-        return generation.load(str(base), "float32", adapter, max_new_tokens=max_new_tokens, batch_size=batch_size)
+        return generation.load(str(base), loaded_as, adapter, max_new_tokens=max_new_tokens, batch_size=batch_size)
 
     return with_defaults
 

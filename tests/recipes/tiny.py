@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,17 @@ from recipes.bases import BUILTIN
 DEMO_BASE = BUILTIN["builtin:tiny_commerce"]
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 WORDS = ["black", "cotton", "leather", "steel", "oak", "velvet", "glass", "linen", "wool", "bamboo", "silent", "modern"]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Tiny products run many times slower on two threads of a busy machine than on one."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def make_base(folder: Path, seed: int = 0, dtype: str = "float32") -> Path:
@@ -84,7 +97,6 @@ def tiny_settings(base: Path, **overrides: Any) -> dict[str, Any]:
         "name": "tiny",
         "engine": "nemo",
         "base": {"path": str(base), "dtype": "float32", "attention": "sdpa"},
-        "start": {"adapter": None},
         "data": {"path": "unused.jsonl"},
         "lora": {"rank": 4, "alpha": 8, "dropout": 0.1, "targets": ["*_proj"]},
         "optimizer": {"name": "adamw", "lr": 1e-2, "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0.1},

@@ -31,7 +31,7 @@ evaluate:
   challenge: null
   metrics: [json_schema, exact_match, "rubric.py:politeness"]
   schema: proposal.json
-  judge: {model: gpt-5, endpoint: "http://localhost:8000/v1", rubric: "Is it kind?", api_key_env: KEY, max_usd: 5}
+  judge: {model: gpt-5, endpoint: "http://localhost:8000/v1", rubric: "Is it kind?", api_key_env: KEY}
   latency_top: 2
   stopped: false
 champion:

@@ -115,8 +115,10 @@ def documents(number: int, seed: int = 0) -> list[str]:
 
 def test_the_base_has_never_read_a_proposal() -> None:
     text = "\n".join(documents(3000))
-    assert '{"proposal":' not in text.replace(" ", "")
-    assert '"products"' not in text.replace(task.SYSTEM_PROMPT.splitlines()[-1], "")
+    squeezed = text.replace(" ", "")
+    assert '{"proposal":' not in squeezed
+    assert '"products":' not in squeezed
+    assert '"explanation":' not in squeezed
     for row in ROWS:
         assert canonical(row["messages"][2]["content"]) not in text
 
@@ -131,14 +133,6 @@ def test_the_base_has_read_of_every_category_and_every_kind() -> None:
 def test_the_corpus_is_the_same_for_the_same_seed() -> None:
     assert documents(200) == documents(200)
     assert documents(200, seed=1) != documents(200)
-
-
-def test_the_shoppers_of_pre_training_are_not_those_of_the_task() -> None:
-    """Their dialogues may fall together by chance, as all are drawn from the same words; few do."""
-    said = {row["messages"][1]["content"].removeprefix("### Conversation\n").split("\n##")[0] for row in ROWS}
-    assert all(text.startswith("User: ") for text in said)
-    read = "\n".join(documents(3000))
-    assert sum(text in read for text in said) < 0.1 * len(said)
 
 
 def test_what_is_written_reads_back(tmp_path: Any) -> None:

@@ -257,6 +257,7 @@ def tune_trials(
         ),
     )
     tuner.fit()
+    recorder.close_open()
     # The machine was held from start to end; what no trial and no evaluation used of it was idle.
     while evaluators.pending and halt.status != "INTERRUPTED":
         evaluators.collect(wait_s=REFRESH_S)

@@ -46,6 +46,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         self._ledger, self._search, self._pools, self._units = ledger, search, pools, units
         self._finished, self._tick, self._why_stopped = finished, tick, why_stopped
         self._known: set[str] = set()
+        self._open: dict[str, Any] = {}  # Tune's trials that have started and not ended, by Tune's id
         self._placed: dict[str, Pool] = {}
         self.spent_usd = 0.0
         self.spent_unit_s = 0.0
@@ -60,6 +61,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial got its machine, for the first time or again."""
         ours = self._search.trials[trial.trial_id]
+        self._open[trial.trial_id] = trial
         if ours.id not in self._known:
             self._known.add(ours.id)
             pool = self._pools[0].name if len(self._pools) == 1 else ""
@@ -84,6 +86,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The last step is done, or the trial was stopped early, or it cannot go on."""
+        self._open.pop(trial.trial_id, None)
         ours, result = self._search.trials[trial.trial_id], trial.last_result or {}
         failed = result.get("failed")
         self._charge(trial, "failed" if failed else "training", result.get("seconds", 0.0))
@@ -105,9 +108,15 @@ class Recorder(tune.Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """All retries are used up."""
+        self._open.pop(trial.trial_id, None)
         ours = self._search.trials[trial.trial_id]
         self._charge(trial, "failed", (trial.last_result or {}).get("seconds", 0.0))
         self._ledger.append("state", trial=ours.id, state=State.FAILED, error=_message(trial))
+
+    def close_open(self) -> None:
+        """End the trials that Tune stopped with the whole sweep: it tells no callback of them."""
+        for trial in list(self._open.values()):
+            self.on_trial_complete(0, [], trial)
 
     def _keep_adapter(self, folder: Path, trial: str) -> bool:
         """Move the last adapter to its place and drop what only resuming would need."""

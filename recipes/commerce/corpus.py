@@ -133,7 +133,8 @@ def _notes(request: Request, rng: random.Random) -> str:
 
 @cache
 def _request_stream() -> Iterator[tuple[Request, random.Random]]:
-    # Of another seed than the task's rows; there are few ways to ask, so dialogues recur, but never with the task's answer.
+    # Another seed than that of the task's rows. There are few ways to ask, so dialogues recur, but never with the
+    # task's answer.
     return requests(seed=7919)
 
 

@@ -1,5 +1,6 @@
 """Ending a sweep early: Ctrl-C and ``podium stop`` leave nothing open and nothing behind."""
 
+import os
 import signal
 import subprocess
 import time
@@ -31,7 +32,7 @@ def wait_for_reports(folder: Path, number: int, limit_s: float = 120) -> SweepSt
 
 def children_of(home: Path) -> list[str]:
     """Training processes whose YAML lies in this home."""
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True).stdout
     return [line for line in listed.splitlines() if "recipes.engines.nemo.child" in line and str(home) in line]
 
 
@@ -57,7 +58,7 @@ def test_ctrl_c_ends_in_order(tmp_path: Path) -> None:
         _, err = process.communicate(timeout=90)
     finally:
         if process.poll() is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     state = read(home / "runs" / "small")
@@ -84,7 +85,7 @@ def test_podium_stop_goes_on_to_a_champion(tmp_path: Path) -> None:
         _, err = process.communicate(timeout=200)
     finally:
         if process.poll() is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 0, err
     state = read(home / "runs" / "small")
     assert state.status == "STOPPED"

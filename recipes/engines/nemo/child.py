@@ -80,10 +80,14 @@ def check_targets(model: Any, patterns: list[str]) -> int:
         if not any(matcher.match(modules[name], name) for name in linear):
             leaves = sorted({name.rsplit(".", 1)[-1] for name in linear})
             raise UnmatchedTargets(
-                f"lora.targets: {pattern!r} matches no linear layer of the base; write it as a pattern over whole "
-                f"names, e.g. *.{leaves[0]} (its linear layers end in: {', '.join(leaves)})"
+                _unmatched(pattern, f"*.{leaves[0]}", f"its linear layers end in {', '.join(leaves)}")
             )
     return sum(1 for name, _ in model.named_modules() if name.endswith("lora_A"))
+
+
+def _unmatched(pattern: str, example: str, more: str = "") -> str:
+    text = f"lora.targets: {pattern!r} matches no linear layer of the base; write a pattern over whole names, e.g. {example}"
+    return f"{text} ({more})" if more else text
 
 
 def build_trial(config: Any, channel: Channel) -> Any:
@@ -155,9 +159,16 @@ def main() -> None:
         from nemo_automodel.components.config.loader import load_yaml_config
 
         config = load_yaml_config(sys.argv[1])
+        patterns = list(config.get("peft.target_modules"))
         trial = build_trial(config, channel)
-        trial.setup()
-        channel.send("ready", modules=check_targets(trial.model_parts[0], list(config.get("peft.target_modules"))))
+        try:
+            trial.setup()
+        except ValueError as error:
+            if "no trainable parameters" not in str(error):
+                raise
+            # Not one pattern matched anything, which only the optimizer noticed.
+            raise UnmatchedTargets(_unmatched(patterns[0], "*_proj")) from None
+        channel.send("ready", modules=check_targets(trial.model_parts[0], patterns))
         trial.run_train_validation_loop()
     except UnmatchedTargets as error:
         channel.send("error", kind="input", message=str(error))

@@ -18,7 +18,7 @@ from analysis.importance import Importance, importance
 from analysis.leaderboard import leaderboard
 from analysis.parallel import parallel
 from analysis.plain import plain
-from analysis.rule import LOSS, SCORE
+from analysis.rule import JSON_VALID, LOSS, SCORE
 from analysis.scales import label, number
 from tracking.ledger import SweepState
 
@@ -193,10 +193,8 @@ def _comparison(state: SweepState, choice: Choice) -> dict[str, Any]:
     if not table["n"].any():
         return {"title": "No answers were evaluated", "how": "", "heads": [], "rows": []}
     names = [name for name in table.columns if name.startswith(("quality/", "e2e/", "retrieval/"))]
-    if choice.rule.metric in names:
-        names.remove(choice.rule.metric)
-        names.insert(0, choice.rule.metric)
-    names = names[:5]
+    first = [name for name in (choice.rule.metric, SCORE, JSON_VALID) if name in names]
+    names = list(dict.fromkeys([*first, *names]))[:5]
     rows = []
     for record in table.to_dict("records"):
         arm = record["label"] + (f" (trial {record['number']})" if record["arm"] in state.trials else "")
@@ -214,7 +212,13 @@ def _leaderboard(state: SweepState, choice: Choice) -> dict[str, Any]:
     board = leaderboard(state, choice.rule)
     first = ["rank", "number", "state", choice.rule.metric]
     names = [*first, *(name for name in board.table.columns if name not in {*first, *_HIDDEN})]
-    names = [name for name in names if name in board.table.columns]
+    # The parts of a rubric are for the table of arms and for MLflow; here they would push the swept values off the page.
+    kept = {choice.rule.metric, *(constraint.metric for constraint in choice.rule.constraints), SCORE, JSON_VALID}
+    names = [
+        name
+        for name in dict.fromkeys(names)
+        if name in board.table.columns and (name in kept or not name.startswith("quality/"))
+    ]
     text = {"state"} | {key for key in board.swept if not pd.api.types.is_numeric_dtype(board.table[key])}
     rows = []
     for record in board.table.to_dict("records"):

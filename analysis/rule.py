@@ -15,6 +15,7 @@ Mode = Literal["max", "min"]
 
 LOSS = "val/loss"
 SCORE = "quality/score"
+JSON_VALID = "quality/json_valid"
 QUALITY = ("quality/", "e2e/", "retrieval/")  # what an evaluation of answers measures; more is better
 DIGITS = 12  # objectives equal after rounding to so many decimals are a tie
 

@@ -90,7 +90,11 @@ _BOARD = (
 
 def _heading(key: str, swept: tuple[str, ...]) -> str:
     """A column's heading that leaves room: the last word of a swept key, the metric's own name."""
-    return key.rsplit(".", 1)[-1] if key in swept else key.removeprefix("latency/formulation_")
+    if key in swept:
+        return key.rsplit(".", 1)[-1]
+    return {"number": "trial", "latency/formulation_p50_s": "p50 s", "cost/usd": "$"}.get(
+        key, key.removeprefix("quality/")
+    )
 
 
 def _show_leaderboard(state: SweepState, output: Format) -> None:
@@ -129,7 +133,8 @@ def _show_comparison(state: SweepState, split: str, output: Format) -> None:
     rows = records(comparison(state, choose(state), split))
     shown = ("label", "number", "n", "quality/score", "quality/json_valid")
     names = [key for key in rows[0] if "/" in key] if rows else []
-    columns = {key: key for key in dict.fromkeys([*shown, *names]) if rows and key in rows[0]}
+    order = [key for key in dict.fromkeys([*shown, *names]) if rows and key in rows[0]]
+    columns = {key: key.removeprefix("quality/") if output is Format.TABLE else key for key in order}
     ranks = agreement(state)
     rho = ranks["spearman"]
     caption = (

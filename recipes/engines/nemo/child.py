@@ -79,15 +79,14 @@ def check_targets(model: Any, patterns: list[str]) -> int:
         modules = dict(model.named_modules())
         if not any(matcher.match(modules[name], name) for name in linear):
             leaves = sorted({name.rsplit(".", 1)[-1] for name in linear})
-            raise UnmatchedTargets(
-                _unmatched(pattern, f"*.{leaves[0]}", f"its linear layers end in {', '.join(leaves)}")
-            )
+            more = f" (its linear layers end in {', '.join(leaves)})"
+            raise UnmatchedTargets(_unmatched(pattern, f"*.{leaves[0]}") + more)
     return sum(1 for name, _ in model.named_modules() if name.endswith("lora_A"))
 
 
-def _unmatched(pattern: str, example: str, more: str = "") -> str:
-    text = f"lora.targets: {pattern!r} matches no linear layer of the base; write a pattern over whole names, e.g. {example}"
-    return f"{text} ({more})" if more else text
+def _unmatched(pattern: str, example: str) -> str:
+    rule = f"lora.targets: {pattern!r} matches no linear layer of the base"
+    return f"{rule}; write a pattern over whole names, e.g. {example}"
 
 
 def build_trial(config: Any, channel: Channel) -> Any:

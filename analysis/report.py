@@ -212,7 +212,7 @@ def _leaderboard(state: SweepState, choice: Choice) -> dict[str, Any]:
     board = leaderboard(state, choice.rule)
     first = ["rank", "number", "state", choice.rule.metric]
     names = [*first, *(name for name in board.table.columns if name not in {*first, *_HIDDEN})]
-    # The parts of a rubric are for the table of arms and for MLflow; here they would push the swept values off the page.
+    # The parts of a rubric are for the table of arms and for MLflow; here they would push the swept values away.
     kept = {choice.rule.metric, *(constraint.metric for constraint in choice.rule.constraints), SCORE, JSON_VALID}
     names = [
         name

@@ -116,7 +116,7 @@ def validation_file(paths: dict[str, Path], rows: int | None) -> Path:
     if not cut.exists():
         with paths["validation"].open(encoding="utf-8") as file:
             lines = [line for line, _ in zip(file, range(rows), strict=False)]
-        part = cut.with_suffix(".part")
+        part = cut.with_suffix(f".{os.getpid()}.part")
         part.write_text("".join(lines), encoding="utf-8")
         part.replace(cut)
     return cut

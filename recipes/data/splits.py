@@ -6,6 +6,7 @@ written once per content, under ``<cache>/data/<hash>/``.
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def write(splits: SplitRows, cache: Path) -> dict[str, Path]:
     for split, path in paths.items():
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part")
+            part = path.with_suffix(f".{os.getpid()}.part")  # two sweeps may write the same data at once
             part.write_text(_jsonl(splits.rows[split]), encoding="utf-8")
             part.replace(path)
     return paths

@@ -53,8 +53,9 @@ def as_stored(folder: Path, stored: list[dict[str, Any]]) -> list[str]:
     return [item["answer"] for item in stored]
 
 
-def by_index(rows: list[Any], answers: list[str]) -> dict[str, float]:
+def by_index(items: list[dict[str, Any]], answers: list[str]) -> dict[str, float]:
     """The stored items' score: row i is worth i mod 6 when answered with its own word."""
+    rows = [item["row"] for item in items]
     right = [row["index"] % 6 if answer == f"w{row['index']}" else 0 for row, answer in zip(rows, answers, strict=True)]
     return {"quality/score": sum(right) / len(right), "quality/json_valid": 1.0}
 

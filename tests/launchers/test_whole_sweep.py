@@ -44,7 +44,7 @@ def test_the_ledger_tells_the_whole_story(finished: Finished) -> None:
 
 def test_trial_zero_is_the_recipes_defaults(finished: Finished) -> None:
     first = next(trial for trial in finished.state.trials.values() if trial.number == 0)
-    assert first.values == {"optimizer.name": "adamw", "optimizer.lr": 0.004, "lora.rank": 8}
+    assert first.values == {"optimizer.name": "adamw", "optimizer.lr": 0.002, "lora.rank": 8}
 
 
 def test_the_champion_in_plain_peft_has_the_loss_that_its_trial_reported(finished: Finished) -> None:

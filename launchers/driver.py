@@ -33,6 +33,7 @@ from tracking.meters.cost import cost_of, idle_seconds
 
 BUDGET_SHARE = 0.9  # of a budget goes to trials; the rest is kept for evaluation and export
 REFRESH_S = 1.0
+IDLE_WORKER_S = 120
 
 Say = Callable[[str], None]
 
@@ -140,7 +141,13 @@ def ray_cluster(say: Say) -> Iterator[list[dict[str, Any]]]:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     else:
         ray.init(
-            address="local", num_cpus=num_cores(), include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+            address="local",
+            num_cpus=num_cores(),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            # An evaluation's process has torch and the base in memory: keep it for the next one, not for a second only.
+            _system_config={"idle_worker_killing_time_threshold_ms": IDLE_WORKER_S * 1000},
         )
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # trials that fail are told by the ledger's views
     try:
@@ -174,8 +181,8 @@ def interruptible(halt: Halt, say: Say) -> Iterator[None]:
 
 def tune_trials(
     built: Built, paths: dict[str, Path], ledger: Ledger, halt: Halt, say: Say, nodes: list[dict[str, Any]]
-) -> None:
-    """Run the sweep's trials and the evaluations of what they leave, until the last one or until ``halt``."""
+) -> int:
+    """Run the trials and evaluate what they leave, to the last one or until ``halt``; return how many run at once."""
     from ray import tune
 
     from launchers.recorder import Recorder
@@ -266,6 +273,7 @@ def tune_trials(
     busy = recorder.spent_unit_s + evaluators.spent_unit_s
     idle = idle_seconds(sum(have.values()), time.time() - started, busy)
     ledger.append("cost", **vars(cost_of("idle", sweep.pools[0], idle)))
+    return slots.capacity
 
 
 def resources(built: Built, units: int) -> Any:

@@ -53,10 +53,11 @@ class Evaluators:
         self._running[self._remote(evaluate).remote(job)] = (job, time.time())
 
     def run(self, jobs: list[EvaluationJob]) -> None:
-        """Start these and wait for them all."""
-        for job in jobs:
-            self.submit(job)
-        while self._running:
+        """Do these, as many at once as there are slots, and wait for them all."""
+        waiting = list(jobs)
+        while waiting or self._running:
+            while waiting and self._slots.free > 0:
+                self.submit(waiting.pop(0))
             self.collect(wait_s=1.0)
 
     def measure_latency(self, jobs: list[EvaluationJob], requests: int) -> None:

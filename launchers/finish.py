@@ -15,14 +15,17 @@ from tracking.ledger import Ledger
 Say = Callable[[str], None]
 
 
-def confirm(built: Built, paths: dict[str, Path], ledger: Ledger, say: Say) -> Choice:
+def confirm(built: Built, paths: dict[str, Path], ledger: Ledger, capacity: int, say: Say) -> Choice:
     """Measure what the decision still needs, decide, and read the challenge set once. Needs Ray.
+
+    Args:
+        capacity: Evaluations at once.
 
     Raises:
         NoChampion: No trial qualifies; the ledger says why for each.
     """
     arms = Arms(built, ledger, paths)
-    evaluators = Evaluators(ledger, arms, Slots(1), lambda trial, metrics: None)
+    evaluators = Evaluators(ledger, arms, Slots(capacity), lambda trial, metrics: None)
     if arms.measurable and any(trial.adapter for trial in ledger.read().trials.values()):
         say("evaluating the untouched base on dev …")
         evaluators.run([arms.job(BASE, "dev")])

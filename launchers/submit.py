@@ -58,10 +58,10 @@ def submit(path: Path, overrides: Sequence[str]) -> tuple[SweepState, int]:
                     display = Screen if sys.stderr.isatty() and sys.stdout.isatty() else Lines
                     look = views.enter_context(display(spec.search.trials))
                     views.enter_context(Follower(folder, LOOK_S, look))
-                    driver.tune_trials(built, paths, ledger, halt, say, nodes)
+                    capacity = driver.tune_trials(built, paths, ledger, halt, say, nodes)
                 say(f"{len(ledger.read().trials)} trials after {_minutes(started)}")
                 if halt.status != "INTERRUPTED":
-                    code = _decide(built, paths, ledger, view, tracking_uri, halt)
+                    code = _decide(built, paths, ledger, view, tracking_uri, capacity)
         except NoChampion as error:
             say(str(error))
             code = error.exit_code
@@ -82,9 +82,9 @@ def submit(path: Path, overrides: Sequence[str]) -> tuple[SweepState, int]:
     return state, next((code for code in (130, 7, 6, 4, 3) if code in codes), 0)
 
 
-def _decide(built: Built, paths: dict[str, Path], ledger: Ledger, view: MlflowView, uri: str, halt: driver.Halt) -> int:
+def _decide(built: Built, paths: dict[str, Path], ledger: Ledger, view: MlflowView, uri: str, capacity: int) -> int:
     """Champion, bundle, verification, registration; returns the exit code of the part that fell short."""
-    choice = confirm(built, paths, ledger, say)
+    choice = confirm(built, paths, ledger, capacity, say)
     bundle = bundle_target(built)
     try:
         made = make_bundle(ledger.read(), choice, bundle, merge=built.sweep.spec.export.merge, say=say)

@@ -16,7 +16,7 @@ from analysis.rule import LOSS, SCORE, Rule
 from sweeps.metrics import BY_NAME
 from tracking.ledger import State, SweepState
 
-_LATENCIES = ("latency/agent_p95_s", "latency/ttft_p95_s")
+_LATENCIES = ("latency/agent_p95_s", "latency/ttft_p95_s", "latency/formulation_p50_s")
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _axis(values: pd.Series) -> dict[str, Any]:
 
 
 def latency_metric(scene: Scene) -> str | None:
-    """The latency to draw: one that the rule bounds, else the agent's; None where fewer than two trials have it."""
+    """The latency to draw: one that the rule bounds, else the agent's, else the model's; None where few have it."""
     bounded = [c.metric for c in scene.rule.constraints if c.metric.startswith("latency/")]
     for name in (*bounded, *_LATENCIES):
         if name in scene.table and scene.table[[name, scene.rule.metric]].notna().all(axis=1).sum() >= 2:
@@ -188,6 +188,7 @@ def trade_offs(scene: Scene) -> Any:
                     x=constraint.bound, line={"color": theme.MUTED, "width": 1, "dash": "dot"}, row=1, col=column
                 )
     figure.update_layout(**theme.layout(400))
+    figure.update_xaxes(exponentformat="e")  # dollars, not µ
     return figure
 
 

@@ -23,7 +23,8 @@ class Arms:
         self._built, self._ledger, self._paths = built, ledger, paths
         self._evaluate = built.sweep.spec.evaluate
         self.schema = answer_schema(built)
-        self.pool = built.pools[0]
+        self.pools = built.pools
+        self.pool = built.pools[0]  # whose price evaluations have
         self.evaluate_stopped = self._evaluate.stopped
         self.confirm_top = built.sweep.spec.champion.confirm.top
 

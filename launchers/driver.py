@@ -282,11 +282,8 @@ def resources(built: Built, units: int) -> Any:
 
     if built.pools[0].device == "cpu":
         return tune.PlacementGroupFactory([{"CPU": 1}])
-    accelerators = ",".join(str(pool.accelerator) for pool in built.pools)
     return tune.PlacementGroupFactory(
-        [{"CPU": units, "GPU": units}],
-        strategy="STRICT_PACK",
-        bundle_label_selector=[{pools.LABEL: f"in({accelerators})"}],
+        [{"CPU": units, "GPU": units}], strategy="STRICT_PACK", bundle_label_selector=[pools.selector(built.pools)]
     )
 
 

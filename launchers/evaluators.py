@@ -7,7 +7,7 @@ from typing import Any
 
 from launchers.arms import Arms
 from launchers.evaluation import EvaluationJob, evaluate, measure
-from launchers.pools import LABEL
+from launchers.pools import selector
 from launchers.search import Slots
 from sweeps.facts import Pool
 from tracking.ledger import Ledger, State
@@ -110,9 +110,7 @@ class Evaluators:
             # Tune keeps the cores of a finished trial for the next one, in an actor that it reuses. ``Slots`` keeps
             # them free for the evaluation, so Ray must not count them a second time.
             return ray.remote(num_cpus=0, max_retries=1)(function)
-        return ray.remote(num_cpus=1, num_gpus=1, max_retries=1, label_selector={LABEL: self._pool.accelerator})(
-            function
-        )
+        return ray.remote(num_cpus=1, num_gpus=1, max_retries=1, label_selector=selector(self._arms.pools))(function)
 
     def _finish(self, trial: str) -> None:
         state = self._ledger.read().trials[trial]

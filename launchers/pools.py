@@ -58,6 +58,11 @@ def units(pool: Pool, nodes: Iterable[dict[str, Any]]) -> int:
     return int(total)
 
 
+def selector(pools: Iterable[Pool]) -> dict[str, str]:
+    """Ray's label selector for a node of any of these GPU pools."""
+    return {LABEL: f"in({','.join(str(pool.accelerator) for pool in pools)})"}
+
+
 def require(pools: Iterable[Pool], gpus_per_trial: int, nodes: list[dict[str, Any]]) -> dict[str, int]:
     """The units of each pool; an error before anything starts where the cluster cannot run a trial of one.
 

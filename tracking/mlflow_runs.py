@@ -141,6 +141,8 @@ def _trial_run(state: SweepState, trial: TrialState, files: tuple[str, ...]) -> 
     run.points.extend(_evaluated(trial.evaluations, trial.step))
     run.gauges = trial_cost(state, trial.id)
     run.status = _RUN_STATUS.get(trial.state, "RUNNING")
+    if trial.state is State.STOPPED and trial.evaluations:
+        run.status = "FINISHED"  # stopped early and scored: a result like any other, not something that went wrong
     if state.ended and run.status not in TERMINAL:
         run.status = "KILLED"  # the sweep is over, and this trial with it
     if run.status in TERMINAL:

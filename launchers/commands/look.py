@@ -8,7 +8,6 @@ import typer
 from launchers import home
 from launchers.commands.options import Output, SweepName
 from launchers.output import Format, say, short, show
-from sweeps.errors import NoChampion
 from tracking.ledger import SweepState
 
 
@@ -202,5 +201,3 @@ def show_outcome(state: SweepState) -> None:
         print(f"report:   {state.folder / 'report.html'}")
     query = "waterproof trail shoes for my wife" if state.recipe.get("data", {}).get("builtin") == "commerce" else "…"
     print(f'next:     podium dashboard · podium try "{query}" · podium cost')
-    if state.champion is not None and champion is None:
-        raise NoChampion("\n".join(state.champion["why"]))

@@ -31,6 +31,20 @@ def artifacts(uri: str, run: Any, path: str | None = None) -> list[str]:
     return [file.path for file in connect(uri).list_artifacts(run.info.run_id, path)]
 
 
+def test_a_trial_that_was_stopped_early_and_scored_is_finished(driver: Driver, mlflow_home: Path) -> None:
+    driver.begin()
+    trial = driver.trial(0)
+    driver.report(trial, 10, 2.0)
+    driver.evaluation(trial, quality__score=0.5)
+    driver.finish(trial, "STOPPED", reason="asha")
+    driver.end()
+    uri = default_uri(mlflow_home)
+    MlflowView(uri).sync(driver.state())
+    run = runs_of(uri)[f"#0 {trial}"]
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["podium.state"] == "STOPPED"
+
+
 def test_a_whole_sweep(whole_sweep: Driver, mlflow_home: Path) -> None:
     uri = default_uri(mlflow_home)
     result = MlflowView(uri).sync(whole_sweep.state())

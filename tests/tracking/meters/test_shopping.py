@@ -12,7 +12,7 @@ from recipes.commerce.catalogue import titles
 from recipes.commerce.task import rows
 from sweeps.errors import InvalidInput
 from tracking.meters.metrics import Item, load_metric
-from tracking.meters.shopping import LEVELS, NUM_PRODUCTS, shopping
+from tracking.meters.shopping import LEVELS, shopping
 
 ROWS = rows(60, seed=3)
 GENDERED = next(row for row in ROWS if row["request"]["gender"] == "men")

@@ -5,15 +5,18 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from analysis.champion import Choice
-from launchers import driver, home
+from launchers import home
 from launchers.build import Built, build
 from launchers.bundles import make_bundle
+from launchers.cluster import ray_cluster
+from launchers.driver import tune_trials
 from launchers.finish import confirm
+from launchers.halt import Halt, interruptible, settle
 from launchers.live import Follower, Lines, Screen
 from launchers.output import say
+from launchers.run_folder import open_folder, prepare
 from sweeps.errors import NoChampion, VerificationFailed
 from tracking.ledger import Ledger, State, SweepState
 from tracking.mlflow_view import MlflowView, check, register_champion
@@ -38,27 +41,27 @@ def submit(path: Path, overrides: Sequence[str]) -> tuple[SweepState, int]:
     home.home().mkdir(parents=True, exist_ok=True)
     check(tracking_uri)
     _probe_judge(built)
-    folder = driver.open_folder(spec.name)
+    folder = open_folder(spec.name)
     say(
         f"sweep {spec.name}: {spec.search.trials} trials of {built.sweep.facts.name} "
         f"on {', '.join(spec.pools)}; {folder}"
     )
-    halt = driver.Halt(folder / "inbox")
+    halt = Halt(folder / "inbox")
     code = 0
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger(folder))
-        paths = driver.prepare(built, folder, ledger)
+        paths = prepare(built, folder, ledger)
         view = MlflowView(tracking_uri)
         ledger.append("mlflow", tracking_uri=view.sync(ledger.read())["tracking_uri"])
         try:
             # Ray sets a handler of its own for SIGTERM when it starts, so ours comes after it.
-            with driver.ray_cluster(say) as nodes, driver.interruptible(halt, say):
+            with ray_cluster(say) as nodes, interruptible(halt, say):
                 with ExitStack() as views:
                     views.enter_context(Follower(folder, SYNC_S, view.sync))
                     display = Screen if sys.stderr.isatty() and sys.stdout.isatty() else Lines
                     look = views.enter_context(display(spec.search.trials))
                     views.enter_context(Follower(folder, LOOK_S, look))
-                    capacity = driver.tune_trials(built, paths, ledger, halt, say, nodes)
+                    capacity = tune_trials(built, paths, ledger, halt, say, nodes)
                 say(f"{len(ledger.read().trials)} trials after {_minutes(started)}")
                 if halt.status != "INTERRUPTED":
                     code = _decide(built, paths, ledger, view, tracking_uri, capacity)
@@ -71,7 +74,7 @@ def submit(path: Path, overrides: Sequence[str]) -> tuple[SweepState, int]:
             halt.stop("FAILED", f"{type(error).__name__}: {error}")
             raise
         finally:
-            driver.settle(ledger, halt)
+            settle(ledger, halt)
             ledger.append("end", status=halt.status, reason=halt.reason)
             _write_report(ledger.read(), folder)
             view.sync(ledger.read())
@@ -138,6 +141,3 @@ def _write_report(state: SweepState, folder: Path) -> None:
 def _minutes(started: float) -> str:
     seconds = round(time.time() - started)
     return f"{seconds // 60} min {seconds % 60} s"
-
-
-__all__: list[Any] = ["bundle_target", "submit"]

@@ -18,14 +18,14 @@ def comparison(state: SweepState, choice: Choice, split: str = "challenge") -> p
     Returns:
         One row each, in that order; a trial appears under every role it has. Columns ``role label arm number n`` and
         the metrics; ``n`` is 0 and metrics are NaN where an arm was not evaluated on the split. Arms that do not
-        exist in this sweep (no default trial, no champion) have no row.
+        exist in this sweep (no schema, no default trial, no champion) have no row.
     """
     evaluated = arms(state)
     evaluated = evaluated[evaluated["split"] == split].set_index("arm")
     names = [name for name in evaluated.columns if "/" in name and evaluated[name].notna().any()]
     trials = {"default": default_trial(state), "median": median_trial(state, choice.rule), "champion": choice.champion}
     words = {"default": "Default recipe", "median": "Median trial", "champion": "Champion"}
-    roles = [(arm, label, arm) for arm, label in ARMS.items()]
+    roles = [(arm, label, arm) for arm, label in ARMS.items() if arm == "base" or arm in state.arms]
     roles += [(role, words[role], trial) for role, trial in trials.items() if trial is not None]
     rows: list[dict[str, Any]] = []
     for role, label, arm in roles:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launchers.running import podium, write_sweep
+from tests.launchers.running import loaded, podium, write_sweep
 from tracking.ledger import SweepState, read
 
 
@@ -17,6 +17,7 @@ class Finished:
     stdout: str
     stderr: str
     code: int
+    loaded: tuple[str, ...]  # heavy libraries in the driver's process at its end
 
     @property
     def state(self) -> SweepState:
@@ -28,5 +29,5 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """``podium submit`` on three trials of six steps: Ray, NeMo, MLflow and evaluation as in any sweep."""
     folder = tmp_path_factory.mktemp("sweep")
     home = folder / "home"
-    run = podium(home, "submit", str(write_sweep(folder)))
-    return Finished(home, run.stdout, run.stderr, run.returncode)
+    run = podium(home, "submit", str(write_sweep(folder)), probe=True)
+    return Finished(home, run.stdout, run.stderr, run.returncode, tuple(loaded(run)))

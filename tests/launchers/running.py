@@ -1,5 +1,6 @@
 """Running ``podium`` as a user does: a process of its own, with a home of its own and no cluster or server around."""
 
+import json
 import os
 import subprocess
 import sys
@@ -33,10 +34,34 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "launchers.cli", *arguments]
 
 
-def podium(home: Path, *arguments: str, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+PROBE = """
+import json, sys
+from launchers.cli import main
+sys.argv = ["podium", *sys.argv[1:]]
+code = 0
+try:
+    main()
+except SystemExit as end:
+    code = end.code or 0
+finally:
+    heavy = [name for name in ("torch", "transformers", "ray", "mlflow") if name in sys.modules]
+    print("LOADED " + json.dumps(heavy), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def loaded(run: subprocess.CompletedProcess[str]) -> list[str]:
+    """The heavy libraries that the process of a probed command had loaded when it was done."""
+    found: list[str] = json.loads(run.stderr.rsplit("LOADED ", 1)[1])
+    return found
+
+
+def podium(
+    home: Path, *arguments: str, timeout_s: float = 240, probe: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; with ``probe`` its last line on stderr says what :func:`loaded` reads."""
     return subprocess.run(
-        command(*arguments),
+        [sys.executable, "-c", PROBE, *arguments] if probe else command(*arguments),
         cwd=ROOT,
         env=environment(home),
         capture_output=True,

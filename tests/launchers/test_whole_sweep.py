@@ -24,6 +24,10 @@ def test_it_ends_well_and_says_where_to_look_next(finished: Finished) -> None:
     assert "podium dashboard" in finished.stdout
 
 
+def test_the_driver_loads_no_torch(finished: Finished) -> None:
+    assert set(finished.loaded) == {"ray", "mlflow"}
+
+
 def test_the_ledger_tells_the_whole_story(finished: Finished) -> None:
     state = finished.state
     assert state.status == "DONE"

@@ -74,6 +74,7 @@ def dashboard(
     [dim]podium dashboard --port 5001[/]
     """
     import os
+    import signal
     import socket
     import subprocess
     import sys
@@ -99,6 +100,9 @@ def dashboard(
         command, stdout=log, stderr=log, env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     )
     address = f"http://127.0.0.1:{port}"
+    # However it is asked to end, also in the background where a shell ignores Ctrl-C, the server ends with it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         _wait_for(address, server)
         messages.print(f"MLflow: {address} (Ctrl-C ends it)", soft_wrap=True)

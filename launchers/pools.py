@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from sweeps.errors import InvalidInput, Problem, nearest
+from sweeps.errors import InvalidInput, Problem
 from sweeps.facts import Pool
 
 SHIPPED = Path(__file__).parent / "pools"
@@ -81,15 +81,3 @@ def require(pools: Iterable[Pool], gpus_per_trial: int, nodes: list[dict[str, An
     if problems:
         raise InvalidInput(problems)
     return have
-
-
-def find(names: Iterable[str], pools: dict[str, Pool]) -> list[Pool]:
-    """The pools of these names.
-
-    Raises:
-        InvalidInput: With every name that is not there.
-    """
-    unknown = [name for name in names if name not in pools]
-    if unknown:
-        raise InvalidInput(Problem("pools", f"unknown pool {name!r}", nearest(name, sorted(pools))) for name in unknown)
-    return [pools[name] for name in names]

@@ -184,7 +184,7 @@ def _plain(network: Any) -> Any:
     return network
 
 
-def validation_loss(model: Model, rows: Sequence[Messages], batch_size: int = 1) -> float:
+def validation_loss(model: Model, rows: Sequence[Messages]) -> float:
     """Mean negative log-likelihood (nats) over the tokens of the assistant's turns, as the engines report it."""
     import torch
 

@@ -23,6 +23,3 @@ def submit(sweep: SweepFile, overrides: Overrides = None, output: Output = Forma
     else:
         show_json(look.summary_of(state)) if output is Format.JSON else look.leaderboard(state.name, output)
     raise typer.Exit(code)
-
-
-__all__ = ["submit"]

@@ -8,7 +8,6 @@ from recipes.schema import Recipe
 _CHAT = "nemo_automodel.components.datasets.llm.chat_dataset.ChatDataset"
 _LOADER = "torchdata.stateful_dataloader.StatefulDataLoader"
 _COLLATE = "nemo_automodel.components.datasets.utils.default_collater"
-_DECAY = {"cosine": "cosine", "linear": "linear", "constant": "constant"}
 
 
 def nemo_config(job: Job, checkpoint_dir: str, restore_from: str | None = None) -> dict[str, Any]:
@@ -79,7 +78,7 @@ def nemo_config(job: Job, checkpoint_dir: str, restore_from: str | None = None) 
             "weight_decay": optimizer.weight_decay,
         },
         "lr_scheduler": {
-            "lr_decay_style": _DECAY[recipe.schedule.name],
+            "lr_decay_style": recipe.schedule.name,
             "lr_warmup_steps": recipe.schedule.warmup_steps,
             "lr_decay_steps": train.max_steps,  # fixed, so that a resumed trial follows the same curve
             "min_lr": optimizer.lr * recipe.schedule.min_lr_ratio,

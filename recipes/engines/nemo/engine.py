@@ -56,7 +56,6 @@ class NemoSession:
             start_new_session=True,
         )
         self._waiting = False  # the process stands at a boundary and waits for a command
-        self._done = False  # it stands at the last one
         event = self._next("ready")
         if event["modules"] == 0:
             self.close()
@@ -67,7 +66,7 @@ class NemoSession:
         if self._waiting:
             self._tell("continue")
         event = self._next("report")
-        self._waiting, self._done = True, event["done"]
+        self._waiting = True
         return Report(event["step"], event["metrics"], event["done"])
 
     def save(self, folder: Path) -> None:

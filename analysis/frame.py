@@ -8,14 +8,13 @@ In a notebook::
 
 import json
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from sweeps.errors import InvalidInput, Problem, nearest
-from tracking.ledger import FILE_NAME, Evaluation, SweepState, TrialState, read
+from tracking.ledger import FILE_NAME, SweepState, TrialState, read
 from tracking.meters.cost import trial_cost
 
 SPLIT_LATENCY = "latency"
@@ -112,18 +111,12 @@ def _seconds(trial: TrialState) -> float:
 
 
 def curves(state: SweepState) -> pd.DataFrame:
-    """Every report in long form: ``trial number step train/loss val/loss train/lr``; NaN where a report lacks one.
-
-    A trial that went back to a checkpoint reports a step again; the latest report of a step counts.
-    """
+    """Every report in long form: ``trial number step train/loss val/loss train/lr``; NaN where a report lacks one."""
     rows = []
     for trial in sorted(state.trials.values(), key=lambda trial: trial.number):
-        latest: dict[int, dict[str, Any]] = {}
         for report in trial.reports:
-            latest.setdefault(report["step"], {}).update(report)
-        for step in sorted(latest):
-            metrics = {name: _number(latest[step].get(name)) for name in CURVE_METRICS}
-            rows.append({"trial": trial.id, "number": trial.number, "step": step, **metrics})
+            metrics = {name: _number(report.get(name)) for name in CURVE_METRICS}
+            rows.append({"trial": trial.id, "number": trial.number, "step": report["step"], **metrics})
     return pd.DataFrame(rows, columns=["trial", "number", "step", *CURVE_METRICS])
 
 
@@ -131,31 +124,16 @@ def arms(state: SweepState) -> pd.DataFrame:
     """One row per arm and split: ``arm number split n`` and every metric that was evaluated.
 
     An arm is a trial's id, with its number in ``number``, or a name such as ``base`` or ``base+schema``, without.
-    Several evaluations of an arm on a split are one row: the latest value of each metric, and the smallest n among
-    them, so that no number looks surer than it is.
     """
-    grouped: dict[tuple[str, str], list[Evaluation]] = {}
-    for evaluation in state.evaluations():
-        grouped.setdefault((evaluation.arm, evaluation.split), []).append(evaluation)
     rows = []
-    for (arm, split), evaluations in grouped.items():
-        metrics = {name: (value, n) for name, value, n in _latest(evaluations)}
+    for evaluation in state.evaluations():
+        arm = evaluation.arm
         number = state.trials[arm].number if arm in state.trials else math.nan
-        n = min((n for _, n in metrics.values()), default=min(evaluation.n for evaluation in evaluations))
-        values = {name: value for name, (value, _) in metrics.items()}
-        rows.append({"arm": arm, "number": number, "split": split, "n": n, **values})
+        values = {name: _number(value) for name, value in evaluation.metrics.items()}
+        rows.append({"arm": arm, "number": number, "split": evaluation.split, "n": evaluation.n, **values})
     names = sorted({name for row in rows for name in row} - {"arm", "number", "split", "n"})
     table = pd.DataFrame(rows, columns=["arm", "number", "split", "n", *names])
     return table.astype({"number": float} | dict.fromkeys(names, float))
-
-
-def _latest(evaluations: Iterable[Evaluation]) -> list[tuple[str, float, int]]:
-    """(metric, value, n) of the last evaluation that measured it; a metric that came out null is NaN."""
-    latest: dict[str, tuple[float, int]] = {}
-    for evaluation in evaluations:
-        for name, value in evaluation.metrics.items():
-            latest[name] = (_number(value), evaluation.n)
-    return [(name, value, n) for name, (value, n) in latest.items()]
 
 
 def _number(value: Any) -> float:

@@ -1,199 +1,181 @@
 """The ledger: what happened in a sweep, one JSON object a line, appended and flushed before anything acts on it.
 
 It is the truth; MLflow, tables and reports are views. ``Ledger`` appends under a lock, so that one process writes;
-``read`` folds the lines into a :class:`SweepState` and needs no lock. A torn last line, left by a process that died
-while writing, is passed over, and cut off by the next writer.
+``read`` folds the lines into a :class:`~tracking.state.SweepState` and needs no lock. A torn last line, left by a
+process that died while writing, is passed over, and cut off by the next writer.
 """
 
 import fcntl
 import json
 import os
+import platform
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sweeps.errors import InvalidInput, Problem
+from sweeps.errors import InvalidInput, PodiumError, Problem
+from tracking.state import CostEntry, Evaluation, Session, State, SweepState, TrialState, Version
+
+__all__ = [
+    "FILE_NAME",
+    "FORMAT",
+    "CostEntry",
+    "Evaluation",
+    "Ledger",
+    "LedgerBroken",
+    "LedgerLocked",
+    "Session",
+    "State",
+    "SweepState",
+    "TrialState",
+    "Version",
+    "fold",
+    "is_open",
+    "read",
+]
 
 FILE_NAME = "ledger.jsonl"
-FORMAT = 1
-
-
-class State(StrEnum):
-    """Where a trial stands."""
-
-    PENDING = "PENDING"
-    RUNNING = "RUNNING"
-    EVALUATING = "EVALUATING"
-    DONE = "DONE"
-    STOPPED = "STOPPED"
-    PAUSED = "PAUSED"
-    FAILED = "FAILED"
-    PREEMPTED = "PREEMPTED"
-
-
-@dataclass
-class Evaluation:
-    """The result of one evaluation task of one arm on one split."""
-
-    id: str
-    arm: str  # a trial's id, or "base", "base+schema"
-    split: str  # "dev", "challenge", or "latency"
-    n: int
-    metrics: dict[str, float | None]
-    items: str | None = None  # JSONL of the answers and their scores, relative to the run folder
-    detail: dict[str, Any] = field(
-        default_factory=dict
-    )  # judge, data hash, sample sizes: whatever explains the numbers
-
-
-@dataclass
-class TrialState:
-    """Everything the ledger knows of one trial."""
-
-    id: str
-    number: int
-    values: dict[str, Any]  # every swept key by its path
-    pool: str
-    state: State = State.PENDING
-    step: int = 0
-    max_steps: int = 0
-    reports: list[dict[str, Any]] = field(default_factory=list)  # {"step": …, "t": …, "train/loss": …, "val/loss": …}
-    adapter: str | None = None  # folder, relative to the run folder
-    error: str | None = None
-    reason: str | None = None  # why it was stopped
-    started: float | None = None  # epoch seconds
-    ended: float | None = None
-    evaluations: list[Evaluation] = field(default_factory=list)
-
-    @property
-    def metrics(self) -> dict[str, float | None]:
-        """The last reported training metrics and those of the dev evaluation and latency, by the design's names."""
-        merged: dict[str, float | None] = {}
-        for report in self.reports:
-            merged.update({key: value for key, value in report.items() if "/" in key})
-        for evaluation in self.evaluations:
-            if evaluation.split != "challenge":
-                merged.update(evaluation.metrics)
-        return merged
-
-
-@dataclass
-class CostEntry:
-    """Seconds of one unit (a core or a GPU) spent on one thing."""
-
-    kind: str  # "training", "evaluation", "idle", "failed"
-    pool: str
-    unit_s: float
-    usd: float
-    trial: str | None = None
-
-
-@dataclass
-class SweepState:
-    """A sweep as its ledger tells it. ``spec``, ``recipe``, ``facts`` are the dictionaries of the ``sweep`` event."""
-
-    name: str
-    folder: Path
-    started: float
-    spec: dict[str, Any]
-    recipe: dict[str, Any]
-    facts: dict[str, Any]
-    trials: dict[str, TrialState] = field(default_factory=dict)
-    arms: dict[str, list[Evaluation]] = field(default_factory=dict)  # arms that are no trials: "base", "base+schema"
-    costs: list[CostEntry] = field(default_factory=list)
-    champion: dict[str, Any] | None = None
-    exports: list[dict[str, Any]] = field(default_factory=list)
-    mlflow: dict[str, Any] = field(default_factory=dict)  # tracking_uri, experiment_id, parent run id
-    notes: list[str] = field(default_factory=list)  # what went wrong beside the trials
-    status: str = "RUNNING"  # or DONE, STOPPED, BUDGET, INTERRUPTED, FAILED
-    reason: str | None = None
-    ended: float | None = None
-
-    def evaluations(self) -> Iterator[Evaluation]:
-        """Every evaluation: those of trials, then those of the other arms."""
-        for trial in self.trials.values():
-            yield from trial.evaluations
-        for evaluations in self.arms.values():
-            yield from evaluations
+LOCK_NAME = "lock"
+FORMAT = 2
+LOCK_WAIT_S = 1.0  # a reader that asks who writes holds the lock for a moment
 
 
 def fold(lines: Iterator[dict[str, Any]], folder: Path) -> SweepState:
     """Replay a ledger's events, oldest first.
 
-    Each event has ``t`` (epoch seconds) and ``event``, one of: ``sweep`` (name, format, spec, recipe, facts) ·
-    ``trial`` (trial, number, values, pool, max_steps) · ``state`` (trial, state, pool?, error?, reason?) ·
-    ``report`` (trial, step, metrics) · ``adapter`` (trial, folder) · ``evaluation`` (the fields of
+    Each event has ``t`` (epoch seconds) and ``event``, one of: ``sweep`` (name, format, spec, recipe, facts; again for
+    a changed version, with changes and the ids of the trials it has kept) · ``begin`` (host, pid: a driver starts) ·
+    ``trial`` (trial, number, values, pool, max_steps, repeat) · ``state`` (trial, state, pool?, error?, reason?,
+    halted?) · ``report`` (trial, step, metrics) · ``adapter`` (trial, folder) · ``evaluation`` (the fields of
     :class:`Evaluation`) · ``cost`` (the fields of :class:`CostEntry`) · ``mlflow`` (any of SweepState.mlflow) ·
-    ``champion`` (champion) · ``export`` (export) · ``note`` (text) · ``end`` (status, reason?).
+    ``champion`` (champion) · ``export`` (export) · ``note`` (text) · ``end`` (status, reason?, code).
+
+    Raises:
+        InvalidInput: The ledger is of another format, or holds no sweep.
     """
     sweep: SweepState | None = None
     for line in lines:
-        event, at = line["event"], line["t"]
+        event = line["event"]
         if event == "sweep":
-            if sweep is None:
-                sweep = SweepState(line["name"], folder, at, line["spec"], line["recipe"], line["facts"])
+            sweep = _versioned(sweep, line, folder)
             continue
         assert sweep is not None, "a ledger begins with its sweep"
-        if event == "trial":
-            sweep.trials[line["trial"]] = TrialState(
-                line["trial"], line["number"], line["values"], line["pool"], max_steps=line["max_steps"]
-            )
-        elif event in ("state", "report", "adapter"):
-            _apply(sweep.trials[line["trial"]], event, line)
-        elif event == "evaluation":
-            evaluation = Evaluation(**{key: value for key, value in line.items() if key not in ("event", "t")})
-            if evaluation.arm in sweep.trials:
-                sweep.trials[evaluation.arm].evaluations.append(evaluation)
-            else:
-                sweep.arms.setdefault(evaluation.arm, []).append(evaluation)
-        elif event == "cost":
-            sweep.costs.append(CostEntry(**{key: value for key, value in line.items() if key not in ("event", "t")}))
-        elif event == "mlflow":
-            sweep.mlflow.update({key: value for key, value in line.items() if key not in ("event", "t")})
-        elif event == "champion":
-            sweep.champion = line["champion"]
-        elif event == "export":
-            sweep.exports.append(line["export"])
-        elif event == "note":
-            sweep.notes.append(line["text"])
-        elif event == "end":
-            sweep.status, sweep.reason, sweep.ended = line["status"], line.get("reason"), at
+        if sweep.sessions:
+            sweep.sessions[-1].last = line["t"]
+        if event in ("trial", "state", "report", "adapter"):
+            _apply_to_trial(sweep, event, line)
+        else:
+            _apply(sweep, event, line)
     if sweep is None:
         raise InvalidInput(Problem(str(folder), "the ledger holds no sweep"))
     return sweep
 
 
-def _apply(trial: TrialState, event: str, line: dict[str, Any]) -> None:
+def _versioned(sweep: SweepState | None, line: dict[str, Any], folder: Path) -> SweepState:
+    """The state with a new version of the sweep's YAML; of a new sweep, when there is no state yet."""
+    if line["format"] != FORMAT:
+        rule = f"the run folder is of format {line['format']}, this Podium reads {FORMAT}"
+        hint = "use the Podium that wrote it, or another name for the sweep"
+        raise InvalidInput(Problem(str(folder), rule, hint))
+    if sweep is None:
+        sweep = SweepState(line["name"], folder, line["t"], line["spec"], line["recipe"], line["facts"])
+    sweep.spec, sweep.recipe, sweep.facts = line["spec"], line["recipe"], line["facts"]
+    sweep.versions.append(Version(sweep.version + 1, line["t"], tuple(line.get("changes", ()))))
+    kept, every = set(line.get("kept", ())), sweep.every_trial
+    sweep.trials = {key: trial for key, trial in every.items() if key in kept}
+    sweep.history = {key: trial for key, trial in every.items() if key not in kept}
+    sweep.champion = None  # chosen among the trials of a version, so anew
+    sweep.status, sweep.reason, sweep.ended, sweep.code = "RUNNING", None, None, 0
+    return sweep
+
+
+def _apply(sweep: SweepState, event: str, line: dict[str, Any]) -> None:
+    fields = {key: value for key, value in line.items() if key not in ("event", "t")}
+    if event == "begin":
+        sweep.sessions.append(Session(line["t"], sweep.version, line["host"], line["pid"], line["t"]))
+        sweep.status, sweep.reason, sweep.ended, sweep.code = "RUNNING", None, None, 0
+    elif event == "evaluation":
+        _evaluated(sweep, Evaluation(**fields))
+    elif event == "cost":
+        sweep.costs.append(CostEntry(**fields))
+    elif event == "mlflow":
+        sweep.mlflow.update(fields)
+    elif event == "champion":
+        sweep.champion = line["champion"]
+    elif event == "export":
+        sweep.exports.append(line["export"])
+    elif event == "note":
+        sweep.notes.append(line["text"])
+    elif event == "end":
+        sweep.status, sweep.reason, sweep.ended = line["status"], line.get("reason"), line["t"]
+        sweep.code = line.get("code", 0)
+        if sweep.sessions:
+            session = sweep.sessions[-1]
+            session.ended, session.status, session.reason = line["t"], sweep.status, sweep.reason
+
+
+def _evaluated(sweep: SweepState, evaluation: Evaluation) -> None:
+    """An arm's latest evaluation of a split takes the place of the one before."""
+    trial = sweep.trials.get(evaluation.arm) or sweep.history.get(evaluation.arm)
+    present = trial.evaluations if trial else sweep.arms.setdefault(evaluation.arm, [])
+    superseded = trial.superseded if trial else sweep.superseded.setdefault(evaluation.arm, [])
+    superseded += [other for other in present if other.split == evaluation.split]
+    present[:] = [other for other in present if other.split != evaluation.split]
+    present.append(evaluation)
+
+
+def _apply_to_trial(sweep: SweepState, event: str, line: dict[str, Any]) -> None:
+    key = line["trial"]
+    if event == "trial":
+        known = sweep.history.pop(key) if key in sweep.history else None
+        sweep.trials[key] = known or TrialState(
+            key,
+            line["number"],
+            line["values"],
+            line["pool"],
+            repeat=line.get("repeat", 0),
+            version=sweep.version,
+            max_steps=line["max_steps"],
+        )
+        return
+    trial = sweep.trials[key]
     if event == "report":
-        trial.step = line["step"]
-        trial.reports.append({"step": line["step"], "t": line["t"], **line["metrics"]})
+        if line["step"] > trial.step:  # a step that was repeated after a failure is told once
+            trial.step = line["step"]
+            trial.reports.append({"step": line["step"], "t": line["t"], **line["metrics"]})
     elif event == "adapter":
         trial.adapter = line["folder"]
     else:
-        trial.state = State(line["state"])
-        trial.pool = line.get("pool", trial.pool)
-        trial.error, trial.reason = line.get("error", trial.error), line.get("reason", trial.reason)
-        if trial.state is State.RUNNING and trial.started is None:
-            trial.started = line["t"]
-        if trial.state in (State.DONE, State.STOPPED, State.FAILED):
-            trial.ended = line["t"]
+        _move_to(trial, line)
+
+
+def _move_to(trial: TrialState, line: dict[str, Any]) -> None:
+    trial.state = State(line["state"])
+    trial.pool = line.get("pool", trial.pool)
+    if trial.state in (State.PENDING, State.RUNNING):  # once more: what ended it before no longer holds
+        trial.error = trial.reason = trial.ended = None
+        trial.halted = False
+    trial.error, trial.reason = line.get("error", trial.error), line.get("reason", trial.reason)
+    trial.halted = line.get("halted", trial.halted)
+    if trial.state is State.RUNNING and trial.started is None:
+        trial.started = line["t"]
+    if trial.state in (State.DONE, State.STOPPED, State.FAILED):
+        trial.ended = line["t"]
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
+            if not raw.endswith(b"\n"):
+                return  # torn: its writer died, or has not come to the end of it
             try:
                 yield json.loads(raw)
             except ValueError:
-                if raw.endswith(b"\n"):
-                    rule = f"not JSON: {raw[:60]!r}"
-                    raise InvalidInput(
-                        Problem(path.name, rule, "restore the file from a copy", number), str(path)
-                    ) from None
+                rule = f"not JSON: {raw[:60]!r}"
+                problem = Problem(path.name, rule, "restore the file from a copy", number)
+                raise InvalidInput(problem, str(path)) from None
 
 
 def read(folder: Path) -> SweepState:
@@ -208,11 +190,31 @@ def read(folder: Path) -> SweepState:
     return fold(_lines(path), folder)
 
 
+def is_open(folder: Path) -> bool:
+    """Whether some process writes this ledger at the moment: it holds the lock."""
+    try:
+        with (folder / LOCK_NAME).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+class LedgerLocked(InvalidInput):
+    """Another process writes this ledger."""
+
+
+class LedgerBroken(PodiumError):
+    """The ledger cannot be written. What it holds is whole, and a later session goes on from there."""
+
+
 class Ledger:
     """Appends to the ledger of a run folder. One process at a time: whoever holds the folder's lock.
 
     Raises:
-        InvalidInput: On entering, when another process holds the lock.
+        LedgerLocked: On entering, when another process holds the lock.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -221,16 +223,29 @@ class Ledger:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.folder / "lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            rule = "another process is writing this sweep"
-            raise InvalidInput(Problem(str(self.folder), rule, "wait for it, or stop it with `podium stop`")) from None
+        self._lock = (self.folder / LOCK_NAME).open("a+")
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise self._locked() from None
+                time.sleep(0.02)
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {platform.node()}")
+        self._lock.flush()
         self._cut_torn_line()
-        self._file = self.path.open("a", encoding="utf-8")
+        self._file = self.path.open("ab", buffering=0)
         return self
+
+    def _locked(self) -> LedgerLocked:
+        self._lock.seek(0)
+        owner = self._lock.read().strip() or "another process"
+        self._lock.close()
+        rule = f"{owner} is writing this sweep"
+        return LedgerLocked(Problem(str(self.folder), rule, "wait for it, or stop it with `podium stop`"))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -239,15 +254,33 @@ class Ledger:
         self._lock.close()
 
     def append(self, event: str, **fields: Any) -> None:
-        """Write one event and flush it to the disk before returning."""
+        """Write one event and flush it to the disk before returning.
+
+        Raises:
+            LedgerBroken: The disk is full, or not there any more. No part of the event is left in the file.
+        """
         line = json.dumps({"t": round(time.time(), 3), "event": event, **fields}, ensure_ascii=False, allow_nan=False)
-        self._file.write(line + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        whole = os.fstat(self._file.fileno()).st_size
+        rest = memoryview(f"{line}\n".encode())
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._cut_back_to(whole)
+            what = f"{self.path} cannot be written: {error.strerror}"
+            way_out = f"mend that (`podium gc` frees space), then `podium resume {self.folder.name}` goes on"
+            raise LedgerBroken(f"{what}; {way_out}") from None
 
     def read(self) -> SweepState:
         """The state as of the last append."""
         return read(self.folder)
+
+    def _cut_back_to(self, size: int) -> None:
+        try:
+            self._file.truncate(size)
+        except OSError:
+            pass  # then the line is torn, and the next writer cuts it off
 
     def _cut_torn_line(self) -> None:
         if not self.path.exists():

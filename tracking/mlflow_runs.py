@@ -91,9 +91,12 @@ def sweep_run(state: SweepState) -> WantedRun:
     run.tags = {SWEEP_TAG: state.name, STARTED_TAG: str(_ms(state.started))}
     if state.reason:
         run.tags["podium.reason"] = state.reason
+    run.tags["podium.version"] = str(state.version)
     search = state.spec.get("search") or {}
     settings = {"recipe": state.spec.get("recipe"), **{key: search.get(key) for key in ("algorithm", "trials", "seed")}}
-    run.params = {key: _text(value) for key, value in settings.items() if value is not None}
+    # MLflow's parameters never change, so each version of the sweep has its own.
+    prefix = f"v{state.version}/" if state.version > 1 else ""
+    run.params = {prefix + key: _text(value) for key, value in settings.items() if value is not None}
     champion = state.trials.get(str((state.champion or {}).get("champion")))
     if champion is not None:
         run.tags["podium.champion"] = champion.id
@@ -111,11 +114,11 @@ def sweep_run(state: SweepState) -> WantedRun:
 
 def child_runs(state: SweepState, trial_files: tuple[str, ...] = TRIAL_FILES) -> Iterator[WantedRun]:
     """A run for every trial, then one for every other arm that was evaluated."""
-    for trial in state.trials.values():
+    for trial in state.every_trial.values():
         yield _trial_run(state, trial, trial_files)
     for arm, evaluations in state.arms.items():
         run = WantedRun((ARM_TAG, arm), arm, _ms(state.started), tags={SWEEP_TAG: state.name, ARM_TAG: arm})
-        run.points = list(_evaluated(evaluations, step=0))
+        run.points = list(_evaluated([*state.superseded.get(arm, ()), *evaluations], step=0))
         run.artifacts = list(_answers(state.folder, evaluations))
         if state.ended:
             run.status, run.end_ms = "FINISHED", _ms(state.ended)
@@ -129,7 +132,10 @@ def _trial_run(state: SweepState, trial: TrialState, files: tuple[str, ...]) -> 
         TRIAL_TAG: trial.id,
         "podium.state": trial.state.value,
         "podium.pool": trial.pool,
+        "podium.version": str(trial.version),
     }
+    if trial.id in state.history:
+        run.tags["podium.superseded"] = f"no point of version {state.version}"
     run.tags.update({f"podium.{key}": text for key in ("reason", "error") if (text := getattr(trial, key))})
     swept = {_name(path): _text(value) for path, value in trial.values.items()}
     run.params = {**swept, "trial": str(trial.number)}
@@ -138,13 +144,13 @@ def _trial_run(state: SweepState, trial: TrialState, files: tuple[str, ...]) -> 
     for report in trial.reports:
         for key, value in _numbers(report).items():
             run.points.append(Point(key, value, report["step"], _ms(report["t"])))
-    run.points.extend(_evaluated(trial.evaluations, trial.step))
+    run.points.extend(_evaluated([*trial.superseded, *trial.evaluations], trial.step))
     run.gauges = trial_cost(state, trial.id)
     run.status = _RUN_STATUS.get(trial.state, "RUNNING")
     if trial.state is State.STOPPED and trial.evaluations:
         run.status = "FINISHED"  # stopped early and scored: a result like any other, not something that went wrong
-    if state.ended and run.status not in TERMINAL:
-        run.status = "KILLED"  # the sweep is over, and this trial with it
+    if (state.ended or trial.id in state.history) and run.status not in TERMINAL:
+        run.status = "KILLED"  # the sweep is over, or has another version, and this trial with it
     if run.status in TERMINAL:
         run.end_ms = _ms(trial.ended or state.ended or trial.started or state.started)
         run.artifacts = [*_files_of(state, trial, files), *_answers(state.folder, trial.evaluations)]

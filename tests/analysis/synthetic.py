@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracking.ledger import Ledger, SweepState, read
+from tracking.ledger import FORMAT, Ledger, SweepState, read
 
 SPEC: dict[str, Any] = {
     "name": "shop",
@@ -27,7 +27,7 @@ def synthetic(home: Path, name: str = "shop", num_trials: int = 20, spec: dict[s
     folder = home / "runs" / name
     rng = random.Random(7)
     with Ledger(folder) as ledger:
-        ledger.append("sweep", name=name, format=1, spec={**(spec or SPEC), "name": name}, recipe={}, facts=FACTS)
+        ledger.append("sweep", name=name, format=FORMAT, spec={**(spec or SPEC), "name": name}, recipe={}, facts=FACTS)
         for number in range(num_trials):
             _trial(ledger, number, rng)
         for arm, score in (("base", 0.0), ("base+schema", 1.1)):

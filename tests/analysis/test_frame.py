@@ -6,7 +6,7 @@ import pytest
 from analysis.frame import arms, curves, frame, list_sweeps, open_sweep, swept_keys
 from sweeps.errors import InvalidInput
 from tests.analysis.synthetic import SPEC, synthetic, trial_id
-from tracking.ledger import Ledger, SweepState, read
+from tracking.ledger import FORMAT, Ledger, SweepState, read
 
 
 def test_one_row_a_trial_with_every_swept_key_and_metric(state: SweepState) -> None:
@@ -41,23 +41,23 @@ def test_what_was_not_measured_is_nan(state: SweepState) -> None:
 
 def test_a_sweep_without_trials_is_an_empty_table(home: Path) -> None:
     with Ledger(home / "runs" / "new") as ledger:
-        ledger.append("sweep", name="new", format=1, spec=SPEC, recipe={}, facts={})
+        ledger.append("sweep", name="new", format=FORMAT, spec=SPEC, recipe={}, facts={})
     state = read(home / "runs" / "new")
     assert frame(state).empty
     assert curves(state).empty
     assert arms(state).empty
 
 
-def test_curves_are_long_and_the_latest_report_of_a_step_counts(home: Path) -> None:
+def test_curves_are_long_and_a_repeated_step_is_told_once(home: Path) -> None:
     with Ledger(home / "runs" / "one") as ledger:
-        ledger.append("sweep", name="one", format=1, spec=SPEC, recipe={}, facts={})
+        ledger.append("sweep", name="one", format=FORMAT, spec=SPEC, recipe={}, facts={})
         ledger.append("trial", trial="a", number=0, values={}, pool="cpu", max_steps=4)
         for step, loss in ((2, 3.0), (4, 2.0), (4, 1.5)):
             ledger.append("report", trial="a", step=step, metrics={"train/loss": loss, "val/loss": None})
     table = curves(read(home / "runs" / "one"))
     assert list(table.columns) == ["trial", "number", "step", "train/loss", "val/loss", "train/lr"]
     assert table["step"].tolist() == [2, 4]
-    assert table["train/loss"].tolist() == [3.0, 1.5]
+    assert table["train/loss"].tolist() == [3.0, 2.0]
     assert table["val/loss"].isna().all()
 
 
@@ -69,14 +69,15 @@ def test_arms_have_a_row_for_every_split(state: SweepState) -> None:
     assert math.isnan(table.loc[("base", "dev"), "number"])
 
 
-def test_repeated_evaluations_keep_the_latest_value_and_the_smallest_n(home: Path) -> None:
+def test_a_later_evaluation_takes_the_place_of_the_one_before(home: Path) -> None:
     with Ledger(home / "runs" / "one") as ledger:
-        ledger.append("sweep", name="one", format=1, spec=SPEC, recipe={}, facts={})
+        ledger.append("sweep", name="one", format=FORMAT, spec=SPEC, recipe={}, facts={})
         for n, metrics in ((90, {"a/x": 1.0}), (10, {"a/y": 2.0}), (50, {"a/x": 3.0})):
             ledger.append("evaluation", id=f"e{n}", arm="base", split="dev", n=n, metrics=metrics)
     table = arms(read(home / "runs" / "one"))
     assert len(table) == 1
-    assert table.iloc[0][["n", "a/x", "a/y"]].tolist() == [10, 3.0, 2.0]
+    assert table.iloc[0][["n", "a/x"]].tolist() == [50, 3.0]
+    assert "a/y" not in table, "of an evaluation that no longer counts"
 
 
 def test_open_the_latest_or_by_name(home: Path) -> None:

@@ -14,7 +14,7 @@ from analysis.rule import Rule
 from analysis.scales import Scale, number, scale_of
 from sweeps.spec import Constraint
 from tests.analysis.synthetic import SPEC, synthetic
-from tracking.ledger import Ledger, SweepState, read
+from tracking.ledger import FORMAT, Ledger, SweepState, read
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,7 +62,7 @@ def test_the_page_is_whole_and_needs_no_network(state: SweepState, tmp_path: Pat
 
 def test_a_sweep_that_has_just_started_has_a_page(home: Path) -> None:
     with Ledger(home / "runs" / "new") as ledger:
-        ledger.append("sweep", name="new", format=1, spec=SPEC, recipe={}, facts={})
+        ledger.append("sweep", name="new", format=FORMAT, spec=SPEC, recipe={}, facts={})
         ledger.append("trial", trial="a", number=0, values={"lora.rank": 8}, pool="cpu", max_steps=4)
     state = read(home / "runs" / "new")
     text = Page(render(state, choose(state))).text
@@ -79,7 +79,7 @@ def test_no_champion_is_told_with_reasons(state: SweepState) -> None:
 def test_names_and_values_cannot_inject_html(home: Path) -> None:
     evil = "<script>alert(1)</script>"
     with Ledger(home / "runs" / "x") as ledger:
-        ledger.append("sweep", name=evil, format=1, spec=SPEC, recipe={}, facts={})
+        ledger.append("sweep", name=evil, format=FORMAT, spec=SPEC, recipe={}, facts={})
         for number_, value in enumerate((evil, "b")):
             ledger.append("trial", trial=f"t{number_}", number=number_, values={evil: value}, pool=evil, max_steps=4)
     state = read(home / "runs" / "x")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tracking.ledger import Ledger, SweepState, read
+from tracking.ledger import FORMAT, Ledger, SweepState, read
 from tracking.mlflow_client import check, default_uri
 
 TRIALS = ("t-aaaa", "t-bbbb", "t-cccc")
@@ -24,7 +24,7 @@ class Driver:
     def begin(self, name: str = "shoes") -> None:
         spec = {"name": name, "recipe": "tiny", "search": {"algorithm": "tpe", "trials": 3, "seed": 0}}
         self.folder.joinpath("spec.yaml").write_text("name: shoes\n")
-        self.ledger.append("sweep", name=name, format=1, spec=spec, recipe={}, facts={})
+        self.ledger.append("sweep", name=name, format=FORMAT, spec=spec, recipe={}, facts={})
 
     def trial(self, number: int) -> str:
         trial = TRIALS[number]

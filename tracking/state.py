@@ -1,0 +1,152 @@
+"""What a ledger tells of a sweep: its versions and sessions, its trials, their evaluations, and what was spent."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+
+class State(StrEnum):
+    """Where a trial stands."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    EVALUATING = "EVALUATING"
+    DONE = "DONE"
+    STOPPED = "STOPPED"
+    PAUSED = "PAUSED"
+    FAILED = "FAILED"
+    PREEMPTED = "PREEMPTED"
+
+
+@dataclass
+class Evaluation:
+    """The result of one evaluation task of one arm on one split."""
+
+    id: str
+    arm: str  # a trial's id, or "base", "base+schema"
+    split: str  # "dev", "challenge", or "latency"
+    n: int
+    metrics: dict[str, float | None]
+    items: str | None = None  # JSONL of the answers and their scores, relative to the run folder
+    # Judge, data hash, sample sizes: whatever explains the numbers.
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class TrialState:
+    """Everything the ledger knows of one trial."""
+
+    id: str
+    number: int
+    values: dict[str, Any]  # every swept key by its path
+    pool: str
+    state: State = State.PENDING
+    step: int = 0
+    max_steps: int = 0
+    reports: list[dict[str, Any]] = field(default_factory=list)  # {"step": …, "t": …, "train/loss": …, "val/loss": …}
+    adapter: str | None = None  # folder, relative to the run folder
+    error: str | None = None
+    reason: str | None = None  # why it was stopped
+    halted: bool = False  # stopped with the whole sweep, and can go on from its checkpoint
+    started: float | None = None  # epoch seconds
+    ended: float | None = None
+    repeat: int = 0  # of its point, see ``search.seeds``
+    version: int = 1  # of the sweep that drew it first
+    evaluations: list[Evaluation] = field(default_factory=list)  # the latest of each split
+    superseded: list[Evaluation] = field(default_factory=list)  # those that a later one of the same split replaced
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """The last reported training metrics and those of the dev evaluation and latency, by the design's names."""
+        merged: dict[str, float | None] = {}
+        for report in self.reports:
+            merged.update({key: value for key, value in report.items() if "/" in key})
+        for evaluation in self.evaluations:
+            if evaluation.split != "challenge":
+                merged.update(evaluation.metrics)
+        return merged
+
+
+@dataclass
+class CostEntry:
+    """Seconds of one unit (a core or a GPU) spent on one thing."""
+
+    kind: str  # "training", "evaluation", "idle", "failed"
+    pool: str
+    unit_s: float
+    usd: float
+    trial: str | None = None
+
+
+@dataclass(frozen=True)
+class Version:
+    """One YAML of a sweep: the first, and each changed one that was submitted under the same name."""
+
+    number: int
+    t: float
+    changes: tuple[str, ...] = ()  # against the version before, in words
+
+
+@dataclass
+class Session:
+    """One driver's time with a sweep, from its start to its end. A driver that was killed left no end."""
+
+    began: float
+    version: int
+    host: str
+    pid: int
+    last: float  # when the driver was last heard of
+    ended: float | None = None
+    status: str | None = None
+    reason: str | None = None
+
+
+@dataclass
+class SweepState:
+    """A sweep as its ledger tells it.
+
+    ``spec``, ``recipe``, ``facts`` are the dictionaries of the present version. ``trials`` are the points of that
+    version; ``history`` holds the trials of earlier versions that it has not.
+    """
+
+    name: str
+    folder: Path
+    started: float
+    spec: dict[str, Any]
+    recipe: dict[str, Any]
+    facts: dict[str, Any]
+    trials: dict[str, TrialState] = field(default_factory=dict)
+    history: dict[str, TrialState] = field(default_factory=dict)
+    versions: list[Version] = field(default_factory=list)
+    sessions: list[Session] = field(default_factory=list)
+    arms: dict[str, list[Evaluation]] = field(default_factory=dict)  # arms that are no trials: "base", "base+schema"
+    superseded: dict[str, list[Evaluation]] = field(default_factory=dict)  # of those arms
+    costs: list[CostEntry] = field(default_factory=list)
+    champion: dict[str, Any] | None = None
+    exports: list[dict[str, Any]] = field(default_factory=list)
+    mlflow: dict[str, Any] = field(default_factory=dict)  # tracking_uri, experiment_id, parent run id
+    notes: list[str] = field(default_factory=list)  # what went wrong beside the trials
+    status: str = "RUNNING"  # or DONE, STOPPED, BUDGET, PAUSED, INTERRUPTED, FAILED
+    reason: str | None = None
+    ended: float | None = None
+    code: int = 0  # the exit code of the driver that ended it
+
+    @property
+    def version(self) -> int:
+        """The number of the present version, from 1."""
+        return len(self.versions)
+
+    @property
+    def every_trial(self) -> dict[str, TrialState]:
+        """The trials of all versions, by id, in the order of their numbers."""
+        both = {**self.history, **self.trials}
+        return dict(sorted(both.items(), key=lambda entry: entry[1].number))
+
+    def evaluations(self) -> Iterator[Evaluation]:
+        """Every evaluation: those of trials, then those of the other arms."""
+        for trial in self.trials.values():
+            yield from trial.evaluations
+        for evaluations in self.arms.values():
+            yield from evaluations

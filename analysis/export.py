@@ -43,7 +43,7 @@ def export(
     tokenizer_from: Path | str,
     base_identity: str | None = None,
     merge: bool = False,
-    overwrite: bool = False,
+    numbered: bool = False,
     commit: str | None = None,
     extra: dict[str, Any] | None = None,
 ) -> Path:
@@ -61,22 +61,24 @@ def export(
         tokenizer_from: A local folder or a hub id.
         base_identity: Names the base's content (``recipes.bases.identity``); by default the sweep's.
         merge: Add ``merged/``: the base with the adapter folded in, as safetensors.
-        overwrite: Replace another bundle at ``to``. A folder that is no bundle is never replaced.
+        numbered: Where something else is at ``to``, take the next free of ``to-2``, ``to-3``, …
         commit: Of the code, for the certificate; by default as the sweep recorded it.
         extra: Further entries of ``champion.json``.
 
     Returns:
-        ``to``. A bundle that is there already with the same contents (dates aside) stays as it is.
+        Where it lies. A bundle that is there already with the same contents (dates aside) stays as it is; anything
+        else is never replaced.
 
     Raises:
         NoChampion: ``choice`` has none.
-        InvalidInput: Adapter, items or tokenizer are not where they should be, or ``to`` holds something else.
+        InvalidInput: Adapter, items or tokenizer are not where they should be, the disk cannot be written, or ``to``
+            holds something else.
     """
     if choice.champion is None:
         raise NoChampion("\n".join(choice.why))
     trial = state.trials[choice.champion]
-    if to.exists() and not _is_bundle(to):
-        raise InvalidInput(Problem(str(to), "is there and is no bundle", "choose another folder"))
+    if not numbered:
+        check_place(to)
     with _beside(to) as draft:
         _copy_adapter(state, trial, draft, base_name)
         _copy_tokenizer(tokenizer_from, draft)
@@ -86,43 +88,63 @@ def export(
         base = {"name": base_name, "identity": base_identity or state.facts.get("base_identity")}
         _write_json(draft / CERTIFICATE, certificate(state, choice, base, commit, extra or {}))
         rank = int(json.loads((draft / ADAPTER[1]).read_bytes()).get("r", 0))
-        (draft / "README.md").write_text(_readme(state, trial, base_name, merge, rank), encoding="utf-8")
+        (draft / "README.md").write_text(_readme(state, choice, base_name, merge, rank), encoding="utf-8")
         manifest.write(draft)
-        if to.exists() and _same(draft, to):
-            return to
-        if to.exists() and not overwrite:
-            rule = "holds another bundle"
-            raise InvalidInput(Problem(str(to), rule, "choose another folder, or overwrite it"))
-        _put(draft, to)
-    return to
+        for place in map(Path, places(str(to)) if numbered else [str(to)]):
+            if _is_free(place):
+                os.rename(draft, place)
+                return place
+            if is_bundle(place) and same(draft, place):
+                return place
+    raise InvalidInput(Problem(str(to), "holds another bundle", "choose another folder, or remove it"))
+
+
+def places(to: str) -> Iterator[str]:
+    """Where a bundle may go, in order: ``to``, and for when something else is there ``to-2``, ``to-3``, …"""
+    yield to
+    yield from (f"{to}-{number}" for number in range(2, 1001))
+
+
+def check_place(to: Path) -> None:
+    """Refuse a place that holds something else than a bundle.
+
+    Raises:
+        InvalidInput: It does.
+    """
+    if not _is_free(to) and not is_bundle(to):
+        raise InvalidInput(Problem(str(to), "is there and is no bundle", "choose another folder"))
+
+
+def _is_free(to: Path) -> bool:
+    """Whether nothing is there, or an empty folder."""
+    return not os.path.lexists(to) or (to.is_dir() and not to.is_symlink() and not any(to.iterdir()))
 
 
 @contextmanager
 def _beside(to: Path) -> Iterator[Path]:
     """A new folder next to ``to``, on the same disk; removed unless it was renamed away."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
-    draft.chmod(0o755)
+    draft = None
     try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
+        draft.chmod(0o755)
         yield draft
+    except OSError as error:
+        if error.errno is None:  # not of the disk: transformers raises it for a tokenizer that it does not find
+            raise
+        rule = f"the bundle cannot be written: {error.strerror}"
+        raise InvalidInput(Problem(str(to), rule, "choose another folder, or make room")) from None
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
-def _put(draft: Path, to: Path) -> None:
-    if not to.exists():
-        os.rename(draft, to)
-        return
-    with _beside(to) as old:
-        os.rename(to, old / "bundle")
-        os.rename(draft, to)
-
-
-def _is_bundle(folder: Path) -> bool:
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder looks like a bundle; :func:`analysis.verify.verify` says whether it is a good one."""
     return (folder / manifest.FILE_NAME).is_file() and (folder / CERTIFICATE).is_file()
 
 
-def _same(draft: Path, there: Path) -> bool:
+def same(draft: Path, there: Path) -> bool:
     """Whether two bundles agree in everything but the date of their certificates."""
     if manifest.problems(there):
         return False
@@ -195,17 +217,20 @@ def _merge(base_path: Path | str, draft: Path, tokenizer_from: Path | str, dtype
     _copy_tokenizer(tokenizer_from, draft / MERGED)
 
 
-def _readme(state: SweepState, trial: TrialState, base_name: str, merge: bool, rank: int) -> str:
+def _readme(state: SweepState, choice: Choice, base_name: str, merge: bool, rank: int) -> str:
+    trial = state.trials[str(choice.champion)]
     max_rank = next((allowed for allowed in _VLLM_RANKS if allowed >= rank), rank)
+    is_first = choice.ranking[:1] == (trial.id,)
+    title, verdict = ("Champion", "won") if is_first else (f"Trial {trial.number}", "is here")
     merged = (
         "\n## Merged weights\n`merged/` is the base with the adapter folded in; any server loads it as a plain model:\n"
         "`vllm serve ./merged`.\n"
         if merge
         else ""
     )
-    return f"""# Champion of {state.name}
+    return f"""# {title} of {state.name}
 Trial {trial.number} (`{trial.id}`), a LoRA adapter for `{base_name}`. `{CERTIFICATE}` says why it
-won, `{manifest.FILE_NAME}` holds the SHA-256 of every file; check both with `podium verify .`.
+{verdict}, `{manifest.FILE_NAME}` holds the SHA-256 of every file; check both with `podium verify .`.
 
 ## PEFT
 ```python

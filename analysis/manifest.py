@@ -7,8 +7,11 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from recipes.objects import is_plain
 
 FILE_NAME = "manifest.json"
 FORMAT = 1
@@ -47,10 +50,41 @@ def _walk(folder: Path) -> tuple[list[str], list[str]]:
     return sorted(plain), sorted(odd)
 
 
-def _is_inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    written_plainly = str(path) == name and "\\" not in name and "\0" not in name
-    return written_plainly and not path.is_absolute() and ".." not in path.parts and name != "."
+def parse(raw: bytes) -> dict[str, Any]:
+    """What a manifest's bytes list: by name, each file's ``sha256`` and ``bytes``.
+
+    Raises:
+        ValueError: Saying why they are no manifest of this version.
+    """
+    try:
+        content = json.loads(raw)
+        if content["format"] != FORMAT or not isinstance(content["files"], dict):
+            raise ValueError(f"{FILE_NAME} has format {content['format']!r}, this version reads {FORMAT}")
+        canonical = raw == _canonical(content) and set(content) == {"format", "files"}
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError):
+        raise ValueError(f"{FILE_NAME} cannot be read") from None
+    if not canonical:
+        raise ValueError(f"{FILE_NAME} was changed: it is not in the form in which it was written")
+    files: dict[str, Any] = content["files"]
+    return files
+
+
+def misfits(listed: dict[str, Any], present: Mapping[str, int]) -> list[str]:
+    """In what the files that are present (size in bytes by name) differ from those listed, without opening any."""
+    found = [f"{name!r} leads out of the bundle" for name in listed if not is_plain(name)]
+    found += [f"{name} may hold pickled code, which a bundle never does" for name in present if name.endswith(PICKLED)]
+    found += [f"{name} is not in the manifest" for name in present if name not in listed and name != FILE_NAME]
+    for name in sorted(filter(is_plain, listed)):
+        if name not in present:
+            found.append(f"{name} is missing")
+        elif not isinstance(listed[name], dict) or listed[name].get("bytes") != present[name]:
+            found.append(f"{name} was changed: its size is not the manifest's")
+        found += [f"{parent} is listed as a file and as a folder" for parent in _parents(name) if parent in listed]
+    return found
+
+
+def _parents(name: str) -> list[str]:
+    return [str(parent) for parent in PurePosixPath(name).parents][:-1]
 
 
 def problems(folder: Path) -> list[str]:
@@ -62,26 +96,17 @@ def problems(folder: Path) -> list[str]:
     path = folder / FILE_NAME
     if path.is_symlink() or not path.is_file():
         return [f"{FILE_NAME} is missing"]
-    raw = path.read_bytes()
     try:
-        content = json.loads(raw)
-        if content["format"] != FORMAT or not isinstance(content["files"], dict):
-            return [f"{FILE_NAME} has format {content['format']!r}, this version reads {FORMAT}"]
-        if raw != _canonical(content) or set(content) != {"format", "files"}:
-            return [f"{FILE_NAME} was changed: it is not in the form in which it was written"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return [f"{FILE_NAME} cannot be read"]
-    listed: dict[str, Any] = content["files"]
+        listed = parse(path.read_bytes())
+    except ValueError as error:
+        return [str(error)]
     present, odd = _walk(folder)
     found = [f"{name} is a link or a special file, which a bundle never holds" for name in odd]
-    found += [f"{name!r} leads out of the bundle" for name in listed if not _is_inside(name)]
-    found += [f"{name} may hold pickled code, which a bundle never does" for name in present if name.endswith(PICKLED)]
-    found += [f"{name} is not in the manifest" for name in present if name not in listed and name != FILE_NAME]
-    for name in sorted(listed):
-        if not _is_inside(name) or name in odd:
-            continue
-        if name not in present:
-            found.append(f"{name} is missing")
-        elif describe(folder / name) != listed[name]:
-            found.append(f"{name} was changed: size or SHA-256 is not the manifest's")
+    listed_plain = {name: entry for name, entry in listed.items() if name not in odd}
+    sizes = {name: (folder / name).lstat().st_size for name in present}
+    found += misfits(listed_plain, sizes)
+    for name in sorted(set(listed_plain) & set(sizes)):
+        same_size = isinstance(listed[name], dict) and listed[name].get("bytes") == sizes[name]
+        if same_size and listed[name] != describe(folder / name):
+            found.append(f"{name} was changed: its SHA-256 is not the manifest's")
     return found

@@ -58,8 +58,16 @@ class Report:
         return {"bundle": str(self.bundle), "ok": self.ok, "checks": checks}
 
 
-def verify(bundle: Path, base: str | Path | None = None, rescore: Rescore | None = None) -> Report:
+def verify(
+    bundle: Path, base: str | Path | None = None, rescore: Rescore | None = None, name: str | None = None
+) -> Report:
     """Check a bundle and refuse it when anything is wrong. See :func:`inspect` for the checks.
+
+    Args:
+        bundle: The bundle's folder.
+        base: As :func:`inspect` takes it; ``rescore`` likewise.
+        rescore: How to answer and score.
+        name: What the message calls the bundle; its folder unless told.
 
     Raises:
         VerificationFailed: Names every failed check.
@@ -68,7 +76,7 @@ def verify(bundle: Path, base: str | Path | None = None, rescore: Rescore | None
     report = inspect(bundle, base, rescore)
     if not report.ok:
         failed = [f"{check.name}: {check.detail}" for check in report.checks if check.ok is False]
-        raise VerificationFailed(f"{bundle} is not what it claims to be.\n" + "\n".join(failed))
+        raise VerificationFailed(f"{name or bundle} is not what it claims to be.\n" + "\n".join(failed))
     return report
 
 

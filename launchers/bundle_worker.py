@@ -6,17 +6,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from analysis.champion import Choice
 from analysis.verify import Check, Rescore
 from recipes import bases
 from recipes.schema import Recipe
-from sweeps.errors import InvalidInput, PodiumError, Problem
+from sweeps.errors import InvalidInput, PodiumError, Problem, VerificationFailed
 from tracking.ledger import SweepState
 
 VERDICT = {True: "ok", False: "FAILED", None: "not checked"}
 
 
-def export_bundle(folder: Path, to: Path, trial: str, merge: bool, overwrite: bool = False) -> Path:
-    """Write a trial's bundle from its run folder."""
+def export_bundle(folder: Path, to: Path, trial: str, merge: bool, numbered: bool) -> Path:
+    """Write a trial's bundle from its run folder, and return where it lies."""
     import dataclasses
 
     from analysis.champion import choose
@@ -25,8 +26,9 @@ def export_bundle(folder: Path, to: Path, trial: str, merge: bool, overwrite: bo
 
     state = read(folder)
     choice = choose(state)
-    if choice.champion != trial:
-        choice = dataclasses.replace(choice, champion=trial, why=(f"Trial {trial} was exported by hand.", *choice.why))
+    by_rule = choice.champion == trial
+    if not by_rule:
+        choice = dataclasses.replace(choice, champion=trial, why=(_not_champion(choice, trial), *choice.why))
     recipe = recipe_of(state, trial)
     base = bases.locate(recipe.base, Path(state.facts["base_dir"]))
     bundle = export(
@@ -38,12 +40,19 @@ def export_bundle(folder: Path, to: Path, trial: str, merge: bool, overwrite: bo
         tokenizer_from=base or recipe.base.path,
         base_identity=bases.identity(recipe.base, Path(state.facts["base_dir"])),
         merge=merge,
-        overwrite=overwrite,
+        numbered=numbered,
         commit=state.facts.get("code_commit"),
         extra={"machine": state.facts.get("machine"), "base_dir": state.facts["base_dir"]},
     )
-    (folder / "champion.json").write_bytes((bundle / "champion.json").read_bytes())
+    if by_rule:
+        (folder / "champion.json").write_bytes((bundle / "champion.json").read_bytes())
     return bundle
+
+
+def _not_champion(choice: Choice, trial: str) -> str:
+    ranking = choice.ranking
+    place = f"ranks {ranking.index(trial) + 1} of {len(ranking)}" if trial in ranking else "does not qualify"
+    return f"Trial {trial} is not the champion: by the rule it {place}."
 
 
 def recipe_of(state: SweepState, trial: str) -> Recipe:
@@ -57,8 +66,13 @@ def recipe_of(state: SweepState, trial: str) -> Recipe:
     return Recipe.model_validate(found)
 
 
-def verify_bundle(bundle: Path, base: str | None = None) -> list[Check]:
+def verify_bundle(bundle: Path, base: str | None = None, name: str | None = None) -> list[Check]:
     """Check a bundle against its base; the base is found by the certificate's name unless it is given.
+
+    Args:
+        bundle: A local folder.
+        base: The base model's folder or name, where it is elsewhere.
+        name: What messages call the bundle, where that is not its folder.
 
     Raises:
         VerificationFailed: Naming every check that failed.
@@ -66,14 +80,19 @@ def verify_bundle(bundle: Path, base: str | None = None) -> list[Check]:
     from analysis import manifest
     from analysis.verify import verify
 
+    name = name or str(bundle)
     # Nothing of a bundle is believed, and no metric that it names is loaded, before its hashes are right.
     if not bundle.is_dir() or manifest.problems(bundle) or not (bundle / "champion.json").is_file():
-        return verify(bundle).checks
-    proof = json.loads((bundle / "champion.json").read_text(encoding="utf-8"))
-    recipe = Recipe.model_validate(proof["trial"]["settings"])
+        return verify(bundle, name=name).checks
+    try:
+        proof = json.loads((bundle / "champion.json").read_text(encoding="utf-8"))
+        recipe = Recipe.model_validate(proof["trial"]["settings"])
+    except (ValueError, TypeError, KeyError) as error:
+        what = f"champion.json: no certificate that this version reads: {' '.join(str(error).split())[:300]}"
+        raise VerificationFailed(f"{name} is not what it claims to be.\n{what}") from None
     found = recipe.base.model_copy(update={"path": base}) if base else recipe.base
     folder = bases.locate(found, Path(proof.get("base_dir", ".")))
-    return verify(bundle, folder, rescore_with(str(folder or found.path), recipe, proof)).checks
+    return verify(bundle, folder, rescore_with(str(folder or found.path), recipe, proof), name).checks
 
 
 def rescore_with(base: str, recipe: Recipe, proof: dict[str, Any]) -> Rescore | None:
@@ -119,19 +138,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     exporting = commands.add_parser("export")
-    exporting.add_argument("sweep")
+    exporting.add_argument("folder", type=Path, help="the run folder")
     exporting.add_argument("to", type=Path)
     exporting.add_argument("trial")
-    exporting.add_argument("--folder", type=Path, required=True)
     exporting.add_argument("--merge", action="store_true")
-    exporting.add_argument("--overwrite", action="store_true")
+    exporting.add_argument("--numbered", action="store_true")
     verifying = commands.add_parser("verify")
     verifying.add_argument("bundle", type=Path)
     verifying.add_argument("--base")
     arguments = parser.parse_args()
     try:
         if arguments.command == "export":
-            print(export_bundle(arguments.folder, arguments.to, arguments.trial, arguments.merge, arguments.overwrite))
+            print(export_bundle(arguments.folder, arguments.to, arguments.trial, arguments.merge, arguments.numbered))
         else:
             for check in verify_bundle(arguments.bundle, arguments.base):
                 print(f"{check.name}: {VERDICT[check.ok]} – {check.detail}")

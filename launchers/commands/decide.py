@@ -7,6 +7,7 @@ import typer
 
 from launchers import home
 from launchers.commands.options import Output, SweepName
+from launchers.completion import sweep_names, trial_names
 from launchers.output import Format, say, show_csv, show_json, show_table
 from sweeps.errors import InvalidInput, NoChampion, Problem
 
@@ -42,19 +43,32 @@ def champion(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
 
 def export(
     sweep: SweepName = None,
-    to: Annotated[Path | None, typer.Option(help="The bundle's folder.")] = None,
-    trial: Annotated[str | None, typer.Option("--trial", "-t", help="Another trial than the champion, by id.")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="Its folder or s3:// URL; a URL with / at its end is completed by the name.")
+    ] = None,
+    trial: Annotated[
+        str | None,
+        typer.Option(
+            "--trial", "-t", help="Another trial than the champion, by id or number.", autocompletion=trial_names
+        ),
+    ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="Add the merged weights.")] = False,
+    keep: Annotated[int, typer.Option(min=0, help="So many of the best trials beside it go along, as bundles.")] = 0,
 ) -> None:
     """Export the champion (or another trial) as a bundle, and verify it there.
 
-    [dim]podium export --to ./champion --merge[/]
+    A place that holds another bundle is refused. Without --to the bundle goes to champions/ in the home, under the
+    sweep's name, with a number where that is taken.
+
+    [dim]podium export --to ./champion --merge
+    podium export commerce-sft --to s3://models/champions/ --keep 2[/]
     """
     import dataclasses
 
     from analysis.champion import choose
     from analysis.frame import open_sweep
     from launchers.bundles import make_bundle
+    from launchers.targets import check_target
 
     state = open_sweep(sweep, home.home())
     choice = choose(state)
@@ -71,23 +85,34 @@ def export(
         choice = dataclasses.replace(choice, champion=found[0].id)
     if choice.champion is None:
         raise NoChampion("\n".join(choice.why))
-    target = to.expanduser().resolve() if to else home.bundle_folder(state.name)
-    make_bundle(state, choice, target, merge=merge, say=say)
-    print(target)
+    if to is not None:
+        check_target(to, state.name)
+    target = to if to is not None else home.bundle_folder(state.name)
+    made = make_bundle(state, choice, target, merge=merge, say=say, keep=keep, numbered=to is None)
+    print(made["to"])
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
+    bundle: Annotated[str, typer.Argument(help="The bundle's folder, or its s3:// URL.")],
     base: Annotated[str | None, typer.Option(help="The base model's folder, if it is elsewhere.")] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Check a bundle: hashes, base, the adapter in plain PEFT, the stored items scored again.
 
-    [dim]podium verify .podium/champions/quickstart[/]
-    """
-    from launchers.bundle_worker import verify_bundle
+    A bundle in object storage is downloaded to a temporary folder, and the same checks are made there.
 
-    checks = verify_bundle(bundle.expanduser().resolve(), base)
+    [dim]podium verify .podium/champions/quickstart
+    podium verify s3://models/champions/commerce-sft --base ./nemotron[/]
+    """
+    from analysis.store import fetched
+    from launchers.bundle_worker import verify_bundle
+    from recipes.objects import is_url
+
+    if is_url(bundle):
+        with fetched(bundle) as copy:
+            checks = verify_bundle(copy, base, bundle)
+    else:
+        checks = verify_bundle(Path(bundle).expanduser().resolve(), base)
     rows = [{"check": check.name, "ok": check.ok, "detail": check.detail} for check in checks]
     if output is Format.JSON:
         show_json({"bundle": str(bundle), "ok": True, "checks": rows})
@@ -99,7 +124,9 @@ def verify(
 
 def try_query(
     query: Annotated[str, typer.Argument(help="What a shopper would write.")],
-    sweep: Annotated[str | None, typer.Option(help="A sweep's name; the latest one when none is given.")] = None,
+    sweep: Annotated[
+        str | None, typer.Option(help="A sweep's name; the latest one when none is given.", autocompletion=sweep_names)
+    ] = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Send the query as it is, without the data's prompt around it.")
     ] = False,

@@ -7,10 +7,12 @@ written once per content, under ``<cache>/data/<hash>/``.
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recipes import objects
 from recipes.data.rows import canonical, checked_rows, parse_jsonl, read_jsonl
 from recipes.schema import Data
 from sweeps.errors import InvalidInput, Problem
@@ -32,13 +34,28 @@ class SplitRows:
         return hashlib.sha256(json.dumps(self.sha256, sort_keys=True).encode()).hexdigest()
 
 
-def load(data: Data, base_dir: Path) -> SplitRows:
+def load(data: Data, base_dir: Path, cache: Path | None = None) -> SplitRows:
     """Read or generate the rows and split them. A relative path is taken from ``base_dir``.
+
+    Args:
+        data: Where the rows are, and how they are split.
+        base_dir: The folder of the sweep's YAML.
+        cache: Where an object that was downloaded is kept; without it, it is downloaded again each time.
 
     Raises:
         InvalidInput: The rows cannot be read, or a split that is asked for stays empty.
+        ServiceUnreachable: The rows are in object storage, and it does not answer.
     """
-    rows = _source_rows(data, base_dir)
+    numbered, source = numbered_rows(data, base_dir, cache)
+    return split_rows(checked_rows(numbered, source), data)
+
+
+def split_rows(rows: list[dict[str, Any]], data: Data) -> SplitRows:
+    """Split rows that were read and checked already.
+
+    Raises:
+        InvalidInput: A split that is asked for stays empty, or a row has no such group.
+    """
     if data.rows is not None:
         rows = rows[: data.rows]
     sides: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
@@ -52,19 +69,18 @@ def load(data: Data, base_dir: Path) -> SplitRows:
     return SplitRows(sides, hashes)
 
 
-def _source_rows(data: Data, base_dir: Path) -> list[dict[str, Any]]:
+def numbered_rows(data: Data, base_dir: Path, cache: Path | None = None) -> tuple[Iterable[tuple[int, Any]], str]:
+    """The rows as they are written, each with the number of its line, and the source's name for messages."""
     if data.builtin == "commerce":
         from recipes.commerce import task
 
-        return checked_rows(enumerate(task.rows(data.rows or 1200, data.seed), start=1), "builtin commerce")
+        return enumerate(task.rows(data.rows or 1200, data.seed), start=1), "builtin commerce"
     assert data.path is not None, "the schema wants one of builtin and path"
-    if data.path.startswith("s3://"):
-        from recipes.data.s3 import read_bytes
-
-        return checked_rows(parse_jsonl(read_bytes(data.path), data.path), data.path)
+    if objects.is_url(data.path):
+        return parse_jsonl(objects.read(data.path, cache), data.path), data.path
     path = Path(data.path).expanduser()
     path = path if path.is_absolute() else base_dir / path
-    return checked_rows(read_jsonl(path), str(path))
+    return read_jsonl(path), str(path)
 
 
 def _group(row: dict[str, Any], data: Data) -> str:
@@ -91,14 +107,19 @@ def _jsonl(rows: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
+def paths(splits: SplitRows, cache: Path) -> dict[str, Path]:
+    """Where the four files lie in the cache."""
+    folder = cache / "data" / splits.identity[:16]
+    return {split: folder / f"{split}.jsonl" for split in SPLITS}
+
+
 def write(splits: SplitRows, cache: Path) -> dict[str, Path]:
     """The four files in the cache, written if they are not there yet."""
-    folder = cache / "data" / splits.identity[:16]
-    paths = {split: folder / f"{split}.jsonl" for split in SPLITS}
-    for split, path in paths.items():
+    files = paths(splits, cache)
+    for split, path in files.items():
         if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(f".{os.getpid()}.part")  # two sweeps may write the same data at once
             part.write_text(_jsonl(splits.rows[split]), encoding="utf-8")
             part.replace(path)
-    return paths
+    return files

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +213,9 @@ def test_links_are_refused(bundle: Path, tmp_path: Path) -> None:
         verify(bundle)
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "a/../../b", "a\\..\\b", "./champion.json", "."])
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/hostname", "a/../../b", "a\\..\\b", "./champion.json", ".", "", "a//b"]
+)
 def test_paths_that_leave_the_bundle_are_refused(bundle: Path, name: str) -> None:
     path = bundle / manifest.FILE_NAME
     content = json.loads(path.read_bytes())
@@ -229,6 +232,16 @@ def test_a_manifest_that_cannot_be_read_fails_the_check(bundle: Path, content: s
         verify(bundle)
 
 
+@pytest.mark.parametrize("entry", [None, 5, [], {}, {"bytes": "9"}, {"sha256": 1}])
+def test_a_manifest_with_odd_entries_fails_the_check(bundle: Path, entry: Any) -> None:
+    path = bundle / manifest.FILE_NAME
+    content = json.loads(path.read_bytes())
+    content["files"]["README.md"] = entry
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    with pytest.raises(VerificationFailed, match=r"README\.md was changed"):
+        verify(bundle)
+
+
 def test_no_such_bundle(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no such folder"):
         verify(tmp_path / "nowhere")
@@ -242,17 +255,38 @@ def test_exporting_again_keeps_an_equal_bundle_and_refuses_another(
     assert (bundle / "champion.json").stat().st_mtime_ns == before
     with pytest.raises(InvalidInput, match="holds another bundle"):
         make(with_adapters, tiny, bundle, extra={"note": "new"})
-    make(with_adapters, tiny, bundle, extra={"note": "new"}, overwrite=True)
-    assert json.loads((bundle / "champion.json").read_text())["note"] == "new"
-    assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
+    second = make(with_adapters, tiny, bundle, extra={"note": "new"}, numbered=True)
+    assert second == bundle.with_name("bundle-2")
+    assert json.loads((second / "champion.json").read_text())["note"] == "new"
+    assert (bundle / "champion.json").stat().st_mtime_ns == before
+    assert make(with_adapters, tiny, bundle, extra={"note": "new"}, numbered=True) == second, "it is there already"
+    (bundle.parent / "bundle-3").mkdir()
+    third = make(with_adapters, tiny, bundle, extra={"note": "newer"}, numbered=True)
+    assert third.name == "bundle-3", "an empty folder is free"
+    assert sorted(path.name for path in bundle.parent.iterdir()) == ["bundle", "bundle-2", "bundle-3"]
 
 
 def test_a_folder_that_is_no_bundle_is_never_replaced(with_adapters: SweepState, tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("…")
     with pytest.raises(InvalidInput, match="is no bundle"):
-        make(with_adapters, tiny, tmp_path / "mine", overwrite=True)
-    assert (tmp_path / "mine" / "thesis.tex").exists()
+        make(with_adapters, tiny, tmp_path / "mine")
+    assert make(with_adapters, tiny, tmp_path / "mine", numbered=True) == tmp_path / "mine-2"
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+
+def test_a_place_that_cannot_be_written_is_told(with_adapters: SweepState, tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidInput, match="the bundle cannot be written: "):
+        make(with_adapters, tiny, tmp_path / "file" / "bundle")
+
+
+def test_another_trial_than_the_champion_says_so(with_adapters: SweepState, tiny: Tiny, tmp_path: Path) -> None:
+    choice = choose(with_adapters)
+    other = replace(choice, champion=choice.ranking[1])
+    made = export(with_adapters, other, tmp_path / "b", base_path=tiny.base, base_name="b", tokenizer_from=tiny.base)
+    number = with_adapters.trials[choice.ranking[1]].number
+    assert (made / "README.md").read_text().startswith(f"# Trial {number} of shop")
 
 
 def test_a_failed_export_leaves_nothing_behind(with_adapters: SweepState, tiny: Tiny, tmp_path: Path) -> None:

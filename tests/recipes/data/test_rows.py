@@ -96,6 +96,8 @@ def test_text_survives_unchanged(text: str) -> None:
         ({"prompt": "x", "completion": "x\x00"}, "messages[1].content holds a NUL byte"),
         ({"prompt": "x", "completion": "\ud800"}, "messages[1].content holds half of a surrogate pair"),
         ({"prompt": "x", "completion": {"a": "\udc00"}}, "messages[1].content holds half of a surrogate pair"),
+        ({"prompt": "x", "completion": "y", "note": ["\ud800"]}, "the field 'note' holds half of a surrogate pair"),
+        ({"prompt": "x", "completion": "y", "\udc00": 1}, "the field '\\udc00' holds half of a surrogate pair"),
         ({"messages": [USER, ANSWER, USER]}, "the last turn must be the assistant's, got 'user'"),
         ({"messages": [{"role": "system", "content": "x"}, ANSWER]}, "there is no user's turn"),
     ],
@@ -117,9 +119,37 @@ def test_all_broken_rows_are_told_together_each_with_its_line(tmp_path: Path) ->
 def test_lines_that_are_not_json_are_told_with_line_and_column(tmp_path: Path) -> None:
     path = written(tmp_path / "rows.jsonl", b'{"prompt": "x", "completion": "y"}\n{"prompt": x}\n{\n')
     assert problems(path) == [
-        f"line 2: {path}: not JSON: Expecting value at column 12",
-        f"line 3: {path}: not JSON: Expecting property name enclosed in double quotes at column 2",
+        f"line 2: {path}: not JSON: Expecting value at column 12, near '{{\"prompt\": x}}'"
+        " (every line must be one JSON object)",
+        f"line 3: {path}: not JSON: Expecting property name enclosed in double quotes at column 2, near '{{'"
+        " (every line must be one JSON object)",
     ]
+
+
+def test_lines_that_are_not_json_stand_among_the_rows_that_break_a_rule(tmp_path: Path) -> None:
+    path = written(tmp_path / "rows.jsonl", b'{"prompt": "x"}\nx\n[]\n{"a": NaN}\n{"prompt": "x", "comp')
+    assert problems(path) == [
+        f"line 1: {path}: a row needs messages, or prompt and completion; it has prompt",
+        f"line 2: {path}: not JSON: Expecting value at column 1, near 'x' (every line must be one JSON object)",
+        f"line 3: {path}: a row must be a JSON object, got list",
+        f"line 4: {path}: not JSON: NaN is no JSON value, write null",
+        f'line 5: {path}: not JSON: Unterminated string at column 17, near \'{{"prompt": "x", "comp\''
+        " (the file ends within this line: was it cut short?)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        (b"[" * 100_000, "not JSON that can be read: it is nested too deeply"),
+        (b"1" * 5000, "not JSON: Exceeds the limit (4300 digits) for integer string conversion: value has 5000 digits"),
+        (b'"\0"', "not JSON: a NUL byte at column 7 (the file was damaged while it was written: write it again)"),
+    ],
+    ids=["nested", "long", "NUL"],
+)
+def test_what_the_parser_itself_stumbles_over_is_told_too(tmp_path: Path, value: bytes, rule: str) -> None:
+    path = written(tmp_path / "rows.jsonl", b'{"a":' + value + b"}\n")
+    assert problems(path) == [f"line 1: {path}: {rule}"]
 
 
 def test_a_flood_of_problems_is_cut(tmp_path: Path) -> None:
@@ -144,6 +174,8 @@ def test_another_encoding_is_refused_with_the_byte(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_and_an_empty_one_are_told(tmp_path: Path) -> None:
-    assert problems(tmp_path / "none.jsonl") == [f"data.path: no such file: {tmp_path / 'none.jsonl'}"]
+    hint = "a relative path is taken from the folder of the sweep's YAML"
+    assert problems(tmp_path / "none.jsonl") == [f"data.path: no such file: {tmp_path / 'none.jsonl'} ({hint})"]
+    assert problems(tmp_path) == [f"data.path: {tmp_path} is a folder (name the JSONL file in it)"]
     empty = written(tmp_path / "empty.jsonl", b"\n \n")
-    assert problems(empty) == [f"data.path: {empty} holds no rows"]
+    assert problems(empty) == [f"data.path: {empty} holds no rows (one JSON object a line is needed)"]

@@ -1,6 +1,8 @@
 """The arms of a sweep as evaluation jobs: each trial, the untouched base, and the base forced into the schema."""
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from recipes.bases import locate
 from recipes.schema import Recipe
 from tracking.ledger import Ledger
 
+WEIGHTS = "adapter_model.safetensors"
 BASE = "base"
 BASE_SCHEMA = "base+schema"
 
@@ -38,7 +41,8 @@ class Arms:
         recipe = self._recipe_of(arm)
         base = locate(recipe.base, self._built.base_dir)
         judge = self._evaluate.judge
-        return EvaluationJob(
+        job = EvaluationJob(
+            id="",
             arm=arm,
             base=str(base or recipe.base.path),
             base_settings=recipe.base.model_dump(mode="json"),
@@ -57,6 +61,25 @@ class Arms:
             threads=1,
             out=str(self._ledger.folder / ITEMS / f"{arm}-{split}.jsonl"),
         )
+        return replace(job, id=self._identify(job))
+
+    def _identify(self, job: EvaluationJob) -> str:
+        """The job's id. Files count by their contents, so that a moved folder or a cleared cache repeats nothing."""
+        parts = {
+            "adapter": _digest(Path(job.adapter) / WEIGHTS) if job.adapter else None,
+            "base": self._built.sweep.facts.base_identity if job.arm in (BASE, BASE_SCHEMA) else job.arm,
+            "base_settings": job.base_settings,
+            "schema": job.schema,
+            "split": job.split,
+            "rows": self._built.rows.sha256[job.split],
+            "limit": job.limit,
+            "metrics": job.metrics,
+            "files": evaluation_files(self._built),
+            "metric_schema": job.metric_schema,
+            "judge": job.judge,
+            "max_new_tokens": job.max_new_tokens,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
     def _recipe_of(self, arm: str) -> Recipe:
         """A trial's own recipe, since the base itself may be swept; the sweep's for the untouched base."""
@@ -78,3 +101,16 @@ def answer_schema(built: Built) -> dict[str, Any] | None:
 
         return PROPOSAL_SCHEMA
     return None
+
+
+def evaluation_files(built: Built) -> dict[str, str]:
+    """The files that decide how answers are scored, by the names the sweep gives them, with their SHA-256."""
+    evaluate = built.sweep.spec.evaluate
+    names = {path for path, _, _ in (entry.rpartition(":") for entry in evaluate.functions)}
+    names |= {evaluate.json_schema} if evaluate.json_schema else set()
+    return {name: _digest(built.base_dir / Path(name).expanduser()) for name in sorted(names)}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

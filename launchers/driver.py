@@ -6,23 +6,26 @@ It loads no torch: training and evaluation happen in other processes.
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from launchers import pools
-from launchers.arms import Arms
+from launchers.agenda import Agenda, make_agenda
+from launchers.arms import WEIGHTS, Arms
 from launchers.build import Built
-from launchers.cluster import num_cores
+from launchers.cluster import ClusterLost, check_alive, num_cores
 from launchers.evaluators import Evaluators
+from launchers.failures import Failures
 from launchers.halt import Halt
 from launchers.run_folder import validation_file
 from recipes.bases import locate
 from recipes.schema import Recipe
 from sweeps.design_points import planned_points
 from sweeps.trial import Trial, make_trial
-from tracking.ledger import Ledger
+from tracking.ledger import Ledger, State, SweepState
 from tracking.meters.cost import cost_of, idle_seconds
 
 BUDGET_SHARE = 0.9  # of a budget goes to trials; the rest is kept for evaluation and export
@@ -32,11 +35,22 @@ Say = Callable[[str], None]
 
 
 def tune_trials(
-    built: Built, paths: dict[str, Path], ledger: Ledger, halt: Halt, say: Say, nodes: list[dict[str, Any]]
+    built: Built,
+    paths: dict[str, Path],
+    ledger: Ledger,
+    halt: Halt,
+    say: Say,
+    nodes: list[dict[str, Any]],
+    *,
+    retry: bool = False,
 ) -> int:
-    """Run the trials and evaluate what they leave, to the last one or until ``halt``; return how many run at once."""
+    """Run the trials and evaluate what they leave, to the last one or until ``halt``; return how many run at once.
+
+    What the ledger has of earlier sessions is not done again. With ``retry`` failed trials are taken up too.
+    """
     from ray import tune
 
+    from launchers.halving import Halving, make_scheduler
     from launchers.recorder import Recorder
     from launchers.search import DistinctSearch, Slots
     from launchers.trainable import TrialRunner
@@ -44,7 +58,7 @@ def tune_trials(
     sweep = built.sweep
     spec, recipe = sweep.spec, Recipe.model_validate(sweep.settings)
     gpu = sweep.pools[0].device == "gpu"
-    units = recipe.parallel.gpus if gpu else 1
+    units = units_of(built)
     have = pools.require(sweep.pools, units, nodes)
     capacity = sum(count // units for count in have.values())
     slots = Slots(min(capacity, spec.concurrency or capacity))
@@ -52,18 +66,27 @@ def tune_trials(
     if design.exhausted:
         say(f"the space has only {design.num_trials} distinct trials, fewer than search.trials = {spec.search.trials}")
     folder = ledger.folder
+    agenda = make_agenda(ledger, sweep, retry=retry)
+    before = ledger.read()
 
-    def make_config(trial: Trial) -> dict[str, Any]:
+    def begin(trial: Trial) -> bool:
+        """Write a new trial before anything acts on it; false where another version of the sweep has its result."""
         trial_folder = folder / "trials" / trial.id
         trial_folder.mkdir(parents=True, exist_ok=True)
-        (trial_folder / "trial.yaml").write_text(yaml.safe_dump(trial.settings, sort_keys=False))
+        (trial_folder / "trial.yaml").write_text(yaml.safe_dump(trial.settings, sort_keys=False), encoding="utf-8")
+        pool = sweep.pools[0].name if len(sweep.pools) == 1 else ""
+        fields = {"number": trial.number, "values": trial.values, "max_steps": trial.max_steps, "repeat": trial.repeat}
+        ledger.append("trial", trial=trial.id, pool=pool, **fields)
+        return trial.id not in before.history or before.history[trial.id].state not in (State.DONE, State.STOPPED)
+
+    def make_config(trial: Trial) -> dict[str, Any]:
         base = locate(Recipe.model_validate(trial.settings).base, built.base_dir)
         job = {
             "settings": trial.settings,
             "base": str(base or trial.settings["base"]["path"]),
             "train": str(paths["train"]),
             "validation": str(validation_file(paths, recipe.train.validation_rows)),
-            "folder": str(trial_folder),
+            "folder": str(folder / "trials" / trial.id),
             "device": sweep.pools[0].device,
             "threads": 1 if not gpu else max(1, num_cores() // max(1, capacity)),
         }
@@ -81,25 +104,36 @@ def tune_trials(
         seed=spec.search.seed,
         algorithm=spec.search.algorithm,
         repeats=spec.search.seeds,
+        known=agenda.known,
+        unfinished=agenda.train,
+        next_number=agenda.next_number,
+        begin=begin,
     )
+    failures = Failures(spec.give_up_after, halt)
     arms = Arms(built, ledger, paths)
-    evaluators = Evaluators(ledger, arms, slots, search.evaluated)
-    started = time.time()
+    evaluators = Evaluators(ledger, arms, slots, search.evaluated, failures)
+    started, spending = time.time(), _Spending.of(before)
 
     def tick() -> None:
+        check_alive()
         evaluators.collect()
         halt.look()
-        _check_budget(built, recorder, started, halt)
+        spending.check(built, recorder, started, halt)
         if halt.reason is not None:
             search.close()
 
     search.tick = tick
-    recorder = Recorder(ledger, search, sweep.pools, units, evaluators.start, tick, lambda: halt.reason)
+    recorder = Recorder(ledger, search, sweep.pools, units, evaluators.start, tick, halt, failures)
+    scheduler = make_scheduler(sweep, search)
+    if isinstance(scheduler, Halving):
+        _recall(scheduler, before, {trial.id for trial in agenda.train})
+    for trial in _to_evaluate(arms, before, agenda):
+        evaluators.start(trial)
     tuner = tune.Tuner(
         tune.with_resources(TrialRunner, resources(built, units)),
         tune_config=tune.TuneConfig(
             search_alg=search,
-            scheduler=_scheduler(built),
+            scheduler=scheduler,
             num_samples=-1,
             # On a GPU a reused actor would hold its device against the evaluations that need one.
             reuse_actors=not gpu,
@@ -107,7 +141,7 @@ def tune_trials(
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
-            name="tune",
+            name=f"session-{len(before.sessions)}-{len(before.notes)}",  # new for each start of Ray
             storage_path=str(folder / "ray"),
             callbacks=[recorder],
             failure_config=tune.FailureConfig(max_failures=spec.retries),
@@ -115,17 +149,61 @@ def tune_trials(
             verbose=0,
         ),
     )
-    tuner.fit()
-    recorder.close_open()
+    try:
+        if search.has_work:
+            tuner.fit()
+        recorder.close_open()
+        while evaluators.pending and not halt.pauses:
+            evaluators.collect(wait_s=REFRESH_S)
+            halt.look()
+    except ClusterLost:
+        recorder.lose_open()
+        raise
+    evaluators.abandon()
     # The machine was held from start to end; what no trial and no evaluation used of it was idle.
-    while evaluators.pending and halt.status != "INTERRUPTED":
-        evaluators.collect(wait_s=REFRESH_S)
-        halt.look()
-    evaluators.abandon("not evaluated: the sweep was interrupted")
     busy = recorder.spent_unit_s + evaluators.spent_unit_s
     idle = idle_seconds(sum(have.values()), time.time() - started, busy)
     ledger.append("cost", **vars(cost_of("idle", sweep.pools[0], idle)))
     return slots.capacity
+
+
+def units_of(built: Built) -> int:
+    """GPUs of one trial; cores, on a CPU pool."""
+    return Recipe.model_validate(built.sweep.settings).parallel.gpus if built.pools[0].device == "gpu" else 1
+
+
+def _recall(scheduler: Any, before: SweepState, going_on: set[str]) -> None:
+    """Fill the rungs of early stopping with what earlier sessions reported.
+
+    Trials that go on report their checkpoint's step again, and only then is it decided whether they stop there.
+    """
+    reports = sorted(
+        ((report["t"], trial, report) for trial in before.trials.values() for report in trial.reports),
+        key=lambda entry: entry[0],
+    )
+    for _, trial, report in reports:
+        if trial.id not in going_on or report["step"] < trial.step:
+            scheduler.recall(trial.id, [report])
+
+
+def _to_evaluate(arms: Arms, before: SweepState, agenda: Agenda) -> list[str]:
+    """Trained trials that lack an evaluation: never made, or made otherwise than the sweep now says."""
+    found = list(agenda.evaluate)
+    if not arms.measurable:
+        return found
+    going_on = {trial.id for trial in agenda.train} | set(found)
+    for trial in before.trials.values():
+        if trial.id in going_on or trial.state not in (State.DONE, State.STOPPED) or trial.adapter is None:
+            continue
+        adapter = before.folder / trial.adapter
+        if not (adapter / WEIGHTS).is_file():  # `podium gc --adapters` has taken it
+            continue
+        job = arms.job(trial.id, "dev", adapter)
+        if (trial.step >= trial.max_steps or arms.evaluate_stopped) and job.id not in {
+            evaluation.id for evaluation in trial.evaluations
+        }:
+            found.append(trial.id)
+    return found
 
 
 def resources(built: Built, units: int) -> Any:
@@ -139,34 +217,33 @@ def resources(built: Built, units: int) -> Any:
     )
 
 
-def _scheduler(built: Built) -> Any:
-    from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
+@dataclass(frozen=True)
+class _Spending:
+    """What earlier sessions have spent of the budget."""
 
-    early = built.sweep.spec.early_stopping
-    if early is None:
-        return FIFOScheduler()
-    max_steps = int(built.sweep.settings["train"]["max_steps"])
-    return AsyncHyperBandScheduler(
-        time_attr="step",
-        metric=early.metric,
-        mode=early.direction,
-        max_t=max_steps + 1,  # a trial ends by itself; at max_t the scheduler would count it as stopped
-        grace_period=max(1, round(early.grace * max_steps)),
-        reduction_factor=early.reduction,
-    )
+    usd: float
+    unit_s: float
+    wall_s: float
 
+    @classmethod
+    def of(cls, state: SweepState) -> "_Spending":
+        """Of trials alone, as the budget of a session is counted."""
+        work = [entry for entry in state.costs if entry.kind in ("training", "failed")]
+        # The session that is beginning has spent nothing yet.
+        wall_s = sum((session.ended or session.last) - session.began for session in state.sessions[:-1])
+        return cls(sum(entry.usd for entry in work), sum(entry.unit_s for entry in work), wall_s)
 
-def _check_budget(built: Built, recorder: Any, started: float, halt: Halt) -> None:
-    budget = built.sweep.spec.budget
-    hours, wall_s = recorder.spent_unit_s / 3600, time.time() - started
-    for name, spent, limit in (
-        ("usd", recorder.spent_usd, budget.usd),
-        ("gpu_hours", hours, budget.gpu_hours),
-        ("wall_clock", wall_s, budget.wall_clock_s),
-    ):
-        if limit is not None and spent >= BUDGET_SHARE * limit:
-            kept = f"{1 - BUDGET_SHARE:.0%} is kept for evaluation and export"
-            halt.stop("BUDGET", f"budget.{name}: {spent:.3g} of {limit:g} is spent, {kept}")
+    def check(self, built: Built, recorder: Any, started: float, halt: Halt) -> None:
+        """Halt the sweep where the trials' share of a budget is spent."""
+        budget = built.sweep.spec.budget
+        for name, spent, limit in (
+            ("usd", self.usd + recorder.spent_usd, budget.usd),
+            ("gpu_hours", (self.unit_s + recorder.spent_unit_s) / 3600, budget.gpu_hours),
+            ("wall_clock", self.wall_s + time.time() - started, budget.wall_clock_s),
+        ):
+            if limit is not None and spent >= BUDGET_SHARE * limit:
+                kept = f"{1 - BUDGET_SHARE:.0%} is kept for evaluation and export"
+                halt.stop("BUDGET", f"budget.{name}: {spent:.3g} of {limit:g} is spent, {kept}")
 
 
 def _StopAll(halt: Halt) -> Any:  # noqa: N802

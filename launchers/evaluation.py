@@ -1,13 +1,13 @@
 """Evaluations as Ray tasks of their own, outside any Tune trial, from a saved adapter.
 
-Each has an id made of what it measures (arm, adapter, split, rows, metrics, judge), so that one can be repeated, cached
-and resumed without training.
+Each has an id made of what it measures (see ``launchers.arms``), so that one can be repeated, cached and resumed
+without training.
 """
 
-import hashlib
 import json
+import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ class EvaluationJob:
     """One arm on one split. Plain values only: it travels to a worker.
 
     Attributes:
+        id: Twelve hex digits over the contents of everything that decides the result.
         arm: A trial's id, "base", or "base+schema".
         base: The base's folder or hub id; ``base_settings`` the recipe's ``base`` block.
         adapter: The PEFT folder; None for the base itself.
@@ -31,6 +32,7 @@ class EvaluationJob:
         out: Where the answers and their scores are written, one JSON object a line.
     """
 
+    id: str
     arm: str
     base: str
     base_settings: dict[str, Any]
@@ -48,12 +50,6 @@ class EvaluationJob:
     device: str
     threads: int
     out: str
-
-    @property
-    def id(self) -> str:
-        """Twelve hex digits over everything that decides the result."""
-        parts = asdict(self) | {"out": "", "threads": 0, "device": "", "batch_size": 0, "base_dir": ""}
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def evaluate(job: EvaluationJob) -> dict[str, Any]:
@@ -115,7 +111,7 @@ def measure(jobs: list[EvaluationJob], requests: int) -> list[dict[str, Any]]:
         measured = measure_latency(model.answer, items, requests=requests)
         results.append(
             {
-                "id": f"latency-{job.id}",
+                "id": latency_id(job, requests),
                 "arm": job.arm,
                 "split": "latency",
                 "n": measured.n,
@@ -124,6 +120,11 @@ def measure(jobs: list[EvaluationJob], requests: int) -> list[dict[str, Any]]:
             }
         )
     return results
+
+
+def latency_id(job: EvaluationJob, requests: int) -> str:
+    """Names a measurement of latency: it depends on all that an evaluation does, and on how many requests there are."""
+    return f"latency-{requests}-{job.id}"
 
 
 def read_rows(path: Path, limit: int | None) -> list[dict[str, Any]]:
@@ -149,11 +150,15 @@ def _judge(settings: dict[str, Any]) -> Any:
         settings["endpoint"],
         settings["rubric"],
         api_key_env=settings.get("api_key_env"),
-        concurrency=settings.get("concurrency", 4),
+        concurrency=settings["concurrency"],
+        timeout_s=settings["timeout"],
     )
 
 
 def _limit_threads(job: EvaluationJob) -> None:
+    if job.device == "cpu":
+        # llguidance compiles how it masks tokens, which takes ten seconds and a C++ compiler: never worth it here.
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     import torch
 
     torch.set_num_threads(job.threads)

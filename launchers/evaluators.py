@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from launchers.arms import Arms
+from launchers.cluster import check_alive
 from launchers.evaluation import EvaluationJob, evaluate, measure
+from launchers.failures import Failures
 from launchers.pools import selector
 from launchers.search import Slots
 from sweeps.facts import Pool
@@ -22,12 +24,18 @@ class Evaluators:
     Args:
         slots: An evaluation holds a trial's slot, so that trials do not starve it.
         told: Called with a trial's id and metrics when its evaluation is there.
+        failures: Told of evaluations of trials.
     """
 
     def __init__(
-        self, ledger: Ledger, arms: Arms, slots: Slots, told: Callable[[str, Mapping[str, float | None]], None]
+        self,
+        ledger: Ledger,
+        arms: Arms,
+        slots: Slots,
+        told: Callable[[str, Mapping[str, float | None]], None],
+        failures: Failures,
     ) -> None:
-        self._ledger, self._arms, self._slots, self._told = ledger, arms, slots, told
+        self._ledger, self._arms, self._slots, self._told, self._failures = ledger, arms, slots, told, failures
         self._pool: Pool = arms.pool
         self._running: dict[Any, tuple[EvaluationJob, float]] = {}
         self.spent_unit_s = 0.0
@@ -45,7 +53,13 @@ class Evaluators:
             self._finish(trial)
             return
         assert state.adapter is not None
-        self.submit(self._arms.job(trial, "dev", self._ledger.folder / state.adapter))
+        job = self._arms.job(trial, "dev", self._ledger.folder / state.adapter)
+        done = next((one for one in state.evaluations if one.id == job.id), None)
+        if done is None:
+            self.submit(job)
+        else:
+            self._told(trial, done.metrics)
+            self._finish(trial)
 
     def submit(self, job: EvaluationJob) -> None:
         """Start one evaluation."""
@@ -60,11 +74,21 @@ class Evaluators:
                 self.submit(waiting.pop(0))
             self.collect(wait_s=1.0)
 
+    def missing(
+        self, jobs: list[EvaluationJob], name: Callable[[EvaluationJob], str] = lambda job: job.id
+    ) -> list[EvaluationJob]:
+        """The jobs whose result the ledger has not under the name that they give it."""
+        have = {evaluation.id for evaluation in self._ledger.read().evaluations()}
+        return [job for job in jobs if name(job) not in have]
+
     def measure_latency(self, jobs: list[EvaluationJob], requests: int) -> None:
         """Measure arms one after the other while nothing else runs, and record the results."""
         import ray
 
-        results = ray.get(self._remote(measure).remote(jobs, requests))
+        reference = self._remote(measure).remote(jobs, requests)
+        while not ray.wait([reference], timeout=1.0)[0]:
+            check_alive()
+        results = ray.get(reference)
         for job, result in zip(jobs, results, strict=True):
             self._charge("evaluation", job, result["detail"]["seconds"])
             self._ledger.append("evaluation", **result)
@@ -73,6 +97,7 @@ class Evaluators:
         """Record what has come back."""
         if not self._running:
             return
+        check_alive()
         import ray
 
         ready, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=wait_s)
@@ -90,16 +115,15 @@ class Evaluators:
                 self._keep_samples(job)
                 self._told(job.arm, result["metrics"])
                 self._finish(job.arm)
+                self._failures.succeeded()
 
-    def abandon(self, reason: str) -> None:
-        """Cancel what has not come back."""
+    def abandon(self) -> None:
+        """Cancel what has not come back. Its trials stay to be evaluated: the next session does it."""
         import ray
 
         for reference, (job, started) in self._running.items():
             ray.cancel(reference, force=True)
             self._charge("evaluation", job, time.time() - started)
-            if job.adapter and job.split == "dev":
-                self._ledger.append("state", trial=job.arm, state=State.STOPPED, reason=reason)
         self._slots.evaluating -= len(self._running)
         self._running.clear()
 
@@ -123,13 +147,15 @@ class Evaluators:
             lines = [line for line, _ in zip(file, range(SAMPLES), strict=False)]
         (self._ledger.folder / "trials" / job.arm / "samples.jsonl").write_text("".join(lines), encoding="utf-8")
 
-    def _failed(self, job: EvaluationJob, seconds: float, error: Exception) -> None:
+    def _failed(self, job: EvaluationJob, seconds: float, failure: Exception) -> None:
         self._charge("failed", job, seconds)
-        cause = getattr(error, "cause", None) or error
+        cause = getattr(failure, "cause", None) or failure
         message = str(cause).strip().splitlines()[-1]
         if job.adapter and job.split == "dev":
-            self._ledger.append("state", trial=job.arm, state=State.FAILED, error=f"its evaluation failed: {message}")
+            error = f"its evaluation failed: {message}"
+            self._ledger.append("state", trial=job.arm, state=State.FAILED, error=error)
             self._told(job.arm, {})
+            self._failures.failed(error)
         else:
             self._ledger.append("note", text=f"evaluating {job.arm} on {job.split} failed: {message}")
 

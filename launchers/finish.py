@@ -7,7 +7,10 @@ from typing import Any
 from analysis.champion import Choice, choose, default_trial, median_trial, shortlist
 from launchers.arms import BASE, BASE_SCHEMA, Arms
 from launchers.build import Built
+from launchers.evaluation import latency_id
 from launchers.evaluators import Evaluators
+from launchers.failures import Failures
+from launchers.halt import Halt
 from launchers.search import Slots
 from sweeps.errors import NoChampion
 from tracking.ledger import Ledger
@@ -15,7 +18,7 @@ from tracking.ledger import Ledger
 Say = Callable[[str], None]
 
 
-def confirm(built: Built, paths: dict[str, Path], ledger: Ledger, capacity: int, say: Say) -> Choice:
+def confirm(built: Built, paths: dict[str, Path], ledger: Ledger, halt: Halt, capacity: int, say: Say) -> Choice:
     """Measure what the decision still needs, decide, and read the challenge set once. Needs Ray.
 
     Args:
@@ -25,10 +28,12 @@ def confirm(built: Built, paths: dict[str, Path], ledger: Ledger, capacity: int,
         NoChampion: No trial qualifies; the ledger says why for each.
     """
     arms = Arms(built, ledger, paths)
-    evaluators = Evaluators(ledger, arms, Slots(capacity), lambda trial, metrics: None)
+    failures = Failures(built.sweep.spec.give_up_after, halt)
+    evaluators = Evaluators(ledger, arms, Slots(capacity), lambda trial, metrics: None, failures)
     if arms.measurable and any(trial.adapter for trial in ledger.read().trials.values()):
-        say("evaluating the untouched base on dev …")
-        evaluators.run([arms.job(BASE, "dev")])
+        if todo := evaluators.missing([arms.job(BASE, "dev")]):
+            say("evaluating the untouched base on dev …")
+            evaluators.run(todo)
         _measure_latency(built, arms, evaluators, ledger, say)
     choice = choose(ledger.read())
     ledger.append("champion", champion=choice.to_dict())
@@ -45,9 +50,12 @@ def _measure_latency(built: Built, arms: Arms, evaluators: Evaluators, ledger: L
     top = shortlist(state, evaluate.latency_top)
     if not top or evaluate.latency_requests == 0:
         return
-    say(f"latency, alone on the machine: the base and the best {len(top)}, {evaluate.latency_requests} requests each …")
+    requests = evaluate.latency_requests
     jobs = [arms.job(BASE, "dev"), *(_trial_job(arms, ledger, trial, "dev") for trial in top)]
-    evaluators.measure_latency(jobs, evaluate.latency_requests)
+    if todo := evaluators.missing(jobs, lambda job: latency_id(job, requests)):
+        arms_told = f"{len(todo)} of the base and the best {len(top)}"
+        say(f"latency, alone on the machine: {arms_told}, {requests} requests each …")
+        evaluators.measure_latency(todo, requests)
 
 
 def _read_challenge(arms: Arms, evaluators: Evaluators, ledger: Ledger, choice: Choice, say: Say) -> None:
@@ -59,8 +67,16 @@ def _read_challenge(arms: Arms, evaluators: Evaluators, ledger: Ledger, choice: 
     if arms.schema is not None:
         jobs.append(arms.job(BASE_SCHEMA, "challenge"))
     jobs += [_trial_job(arms, ledger, trial, "challenge") for trial in chosen]
-    say(f"the sealed challenge set, read once: {len(jobs)} arms …")
-    evaluators.run(jobs)
+    todo = evaluators.missing(jobs)
+    if not todo:
+        return
+    if any(evaluation.split == "challenge" for evaluation in state.evaluations()):
+        # After an interruption, or for a champion that came with more trials. The latter weakens the seal: say so.
+        say(f"the challenge set is read again, for {len(todo)} arms that it has not judged …")
+        ledger.append("note", text=f"the challenge set was read again, for {', '.join(job.arm for job in todo)}")
+    else:
+        say(f"the sealed challenge set, read once: {len(todo)} arms …")
+    evaluators.run(todo)
 
 
 def _trial_job(arms: Arms, ledger: Ledger, trial: str, split: str) -> Any:

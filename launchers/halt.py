@@ -1,4 +1,4 @@
-"""Why and how a sweep ends before its last trial: a budget, `podium stop`, Ctrl-C."""
+"""Why and how a sweep ends before its last trial: a budget, `podium stop` and `pause`, Ctrl-C, failures alike."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -8,6 +8,8 @@ from typing import Any
 
 from tracking.ledger import Ledger, State
 
+PAUSING = ("PAUSED", "INTERRUPTED")  # trials keep their place and nothing is decided; the others decide among what is
+
 
 class Halt:
     """Why the sweep stops taking new work; None while it goes on."""
@@ -15,7 +17,13 @@ class Halt:
     def __init__(self, inbox: Path) -> None:
         self.reason: str | None = None
         self.status = "DONE"
+        self.deciding = False  # no trial runs any more: the first Ctrl-C ends what there is at once
         self._inbox = inbox
+
+    @property
+    def pauses(self) -> bool:
+        """Whether the sweep only pauses: half-done trials wait for `podium resume`, and no champion is chosen."""
+        return self.status in PAUSING
 
     def stop(self, status: str, reason: str) -> None:
         """Stop for this reason; the first one counts."""
@@ -24,10 +32,20 @@ class Halt:
 
     def look(self) -> None:
         """Take the requests that other commands left in the inbox."""
-        request = self._inbox / "stop"
-        if request.exists():
-            request.unlink()
-            self.stop("STOPPED", "stopped by `podium stop`")
+        for request, status, reason in (
+            ("pause", "PAUSED", "paused by `podium pause`"),
+            ("stop", "STOPPED", "stopped by `podium stop`"),
+        ):
+            if (self._inbox / request).exists():
+                self.stop(status, reason)
+                (self._inbox / request).unlink()
+
+
+def clear(inbox: Path) -> None:
+    """Drop requests that were meant for a session that is over."""
+    inbox.mkdir(parents=True, exist_ok=True)
+    for request in inbox.iterdir():
+        request.unlink()
 
 
 @contextmanager
@@ -35,10 +53,10 @@ def interruptible(halt: Halt, say: Callable[[str], None]) -> Iterator[None]:
     """The first Ctrl-C (or SIGTERM) ends the sweep in order; the second ends it at once."""
 
     def handle(number: int, frame: Any) -> None:
-        if halt.reason is not None:
+        if halt.reason is not None or halt.deciding:
             raise KeyboardInterrupt
         halt.stop("INTERRUPTED", "interrupted")
-        say("stopping: trials end at their last checkpoint; press Ctrl-C again to end at once")
+        say("stopping: trials wait at their last checkpoint; press Ctrl-C again to end at once")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -49,8 +67,12 @@ def interruptible(halt: Halt, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def settle(ledger: Ledger, halt: Halt) -> None:
-    """Give every trial that has no end one, so that no run is left open."""
+    """Give every trial that is open a state to rest in: where the sweep pauses it waits, otherwise it has stopped."""
     for trial in ledger.read().trials.values():
-        if trial.state in (State.PENDING, State.RUNNING, State.EVALUATING, State.PAUSED):
-            reason = halt.reason or "the sweep ended before it"
-            ledger.append("state", trial=trial.id, state=State.STOPPED, reason=reason)
+        if trial.state not in (State.PENDING, State.RUNNING, State.EVALUATING, State.PAUSED):
+            continue
+        reason = halt.reason or "the sweep ended before it"
+        if not halt.pauses:
+            ledger.append("state", trial=trial.id, state=State.STOPPED, reason=reason, halted=True)
+        elif trial.state is State.RUNNING:
+            ledger.append("state", trial=trial.id, state=State.PAUSED, reason=reason)

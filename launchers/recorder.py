@@ -4,20 +4,32 @@ Runs in the driver, between Tune's own steps, so that one process writes the led
 """
 
 import math
-import shutil
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
+from launchers import checkpoints
+from launchers.failures import Failures
+from launchers.halt import Halt
 from launchers.pools import LABEL
 from launchers.search import DistinctSearch
-from launchers.trainable import CHECKPOINT
 from recipes.engines.protocol import TrainingFailed
 from sweeps.facts import Pool
 from tracking.ledger import Ledger, State
-from tracking.meters.cost import cost_of
+from tracking.meters.cost import Kind, cost_of
+
+
+@dataclass
+class _Attempt:
+    """A trial on its machine: Tune's side of it, when it got the machine, and the seconds it has reported."""
+
+    trial: Any
+    began: float
+    seconds: float = 0.0
 
 
 class Recorder(tune.Callback):  # type: ignore[misc]
@@ -30,7 +42,8 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         units: GPUs (or cores) of one trial.
         finished: Called with our trial's id when its adapter is there; starts its evaluation.
         tick: Called at each of Tune's steps; collects evaluations.
-        why_stopped: The reason when the whole sweep is being stopped, else None.
+        halt: Why the whole sweep is being stopped, if it is.
+        failures: Told of trials that fail for good.
     """
 
     def __init__(
@@ -41,12 +54,12 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         units: int,
         finished: Callable[[str], None],
         tick: Callable[[], None],
-        why_stopped: Callable[[], str | None],
+        halt: Halt,
+        failures: Failures,
     ) -> None:
         self._ledger, self._search, self._pools, self._units = ledger, search, pools, units
-        self._finished, self._tick, self._why_stopped = finished, tick, why_stopped
-        self._known: set[str] = set()
-        self._open: dict[str, Any] = {}  # Tune's trials that have started and not ended, by Tune's id
+        self._finished, self._tick, self._halt, self._failures = finished, tick, halt, failures
+        self._open: dict[str, _Attempt] = {}  # by Tune's id: started and not ended
         self._placed: dict[str, Pool] = {}
         self.spent_usd = 0.0
         self.spent_unit_s = 0.0
@@ -60,21 +73,22 @@ class Recorder(tune.Callback):  # type: ignore[misc]
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial got its machine, for the first time or again."""
-        ours = self._search.trials[trial.trial_id]
-        self._open[trial.trial_id] = trial
-        if ours.id not in self._known:
-            self._known.add(ours.id)
-            pool = self._pools[0].name if len(self._pools) == 1 else ""
-            self._ledger.append(
-                "trial", trial=ours.id, number=ours.number, values=ours.values, pool=pool, max_steps=ours.max_steps
-            )
-        self._ledger.append("state", trial=ours.id, state=State.RUNNING)
+        self._charge_lost(trial)
+        self._open[trial.trial_id] = _Attempt(trial, time.time())
+        self._ledger.append("state", trial=self._ours(trial).id, state=State.RUNNING)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """An attempt failed; Tune tries again from the last checkpoint."""
+        self._charge_lost(trial)
+        self._ledger.append("note", text=f"trial {self._ours(trial).number} is tried again: {_message(trial)}")
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """A report boundary."""
-        ours = self._search.trials[trial.trial_id]
+        ours, attempt = self._ours(trial), self._open.get(trial.trial_id)
+        if attempt:
+            attempt.seconds = result.get("seconds", attempt.seconds)
         pool = self._pool_of(result)
         if trial.trial_id not in self._placed:
             self._placed[trial.trial_id] = pool
@@ -86,55 +100,81 @@ class Recorder(tune.Callback):  # type: ignore[misc]
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The last step is done, or the trial was stopped early, or it cannot go on."""
-        self._open.pop(trial.trial_id, None)
-        ours, result = self._search.trials[trial.trial_id], trial.last_result or {}
+        ours, result = self._ours(trial), trial.last_result or {}
+        attempt = self._open.pop(trial.trial_id, None)
         failed = result.get("failed")
-        self._charge(trial, "failed" if failed else "training", result.get("seconds", 0.0))
+        self._charge(trial, "failed" if failed else "training", attempt.seconds if attempt else 0.0)
         if failed:
             self._ledger.append("state", trial=ours.id, state=State.FAILED, error=failed)
-            return
-        if not self._keep_adapter(Path(trial.config["job"]["folder"]), ours.id):
-            reason = self._why_stopped() or "stopped before its first report"
-            self._ledger.append("state", trial=ours.id, state=State.STOPPED, reason=reason)
-            return
-        if not result.get("finished"):
-            reason = (
-                self._why_stopped() or f"stopped early at step {result.get('step')}: its loss was not among the best"
-            )
-            self._ledger.append("state", trial=ours.id, state=State.EVALUATING, reason=reason)
+            if not result.get("diverged"):  # of a diverged trial its values are to blame, not the set-up
+                self._failures.failed(failed)
+        elif result.get("finished"):
+            self._evaluate(ours.id)
+        elif self._halt.reason is None:
+            step = result.get("step")
+            self._evaluate(ours.id, reason=f"stopped early at step {step}: its loss was not among the best")
         else:
-            self._ledger.append("state", trial=ours.id, state=State.EVALUATING)
-        self._finished(ours.id)
+            self._set_down(ours.id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """All retries are used up."""
-        self._open.pop(trial.trial_id, None)
-        ours = self._search.trials[trial.trial_id]
-        self._charge(trial, "failed", (trial.last_result or {}).get("seconds", 0.0))
-        self._ledger.append("state", trial=ours.id, state=State.FAILED, error=_message(trial))
+        self._charge_lost(trial)
+        error = _message(trial)
+        self._ledger.append("state", trial=self._ours(trial).id, state=State.FAILED, error=error)
+        self._failures.failed(error)
 
     def close_open(self) -> None:
         """End the trials that Tune stopped with the whole sweep: it tells no callback of them."""
-        for trial in list(self._open.values()):
-            self.on_trial_complete(0, [], trial)
+        for attempt in list(self._open.values()):
+            self.on_trial_complete(0, [], attempt.trial)
 
-    def _keep_adapter(self, folder: Path, trial: str) -> bool:
-        """Move the last adapter to its place and drop what only resuming would need."""
-        saved = folder / CHECKPOINT / "adapter"
-        if not saved.exists():
-            return False
-        shutil.rmtree(folder / "adapter", ignore_errors=True)
-        shutil.move(saved, folder / "adapter")
-        shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+    def lose_open(self) -> None:
+        """Ray is gone, and with it every attempt; the next session takes them up."""
+        for attempt in list(self._open.values()):
+            self._charge_lost(attempt.trial)
+
+    def _evaluate(self, trial: str, **more: Any) -> None:
+        """Keep the trial's last adapter and send it on. Written before anything is removed or started."""
+        folder = self._folder(trial)
+        checkpoints.keep_adapter(folder)
         self._ledger.append("adapter", trial=trial, folder=f"trials/{trial}/adapter")
-        return True
+        self._ledger.append("state", trial=trial, state=State.EVALUATING, **more)
+        if not more.get("halted"):
+            checkpoints.drop(folder)
+        self._failures.succeeded()
+        self._finished(trial)
 
-    def _charge(self, trial: Any, kind: Any, seconds: float) -> None:
+    def _set_down(self, trial: str) -> None:
+        """The sweep halts with this trial half done. Its checkpoint stays, so that it can go on some other day."""
+        reason = self._halt.reason
+        if self._halt.pauses:
+            self._ledger.append("state", trial=trial, state=State.PAUSED, reason=reason)
+        elif checkpoints.latest(self._folder(trial)) is None:
+            self._ledger.append("state", trial=trial, state=State.STOPPED, reason=reason, halted=True)
+        else:
+            self._evaluate(trial, reason=reason, halted=True)
+
+    def _charge_lost(self, trial: Any) -> None:
+        """An attempt that ended in a failure: up to its last report it was training, what came after is lost."""
+        attempt = self._open.pop(trial.trial_id, None)
+        if attempt is not None:
+            self._charge(trial, "training", attempt.seconds)
+            self._charge(trial, "failed", max(0.0, time.time() - attempt.began - attempt.seconds))
+
+    def _charge(self, trial: Any, kind: Kind, seconds: float) -> None:
+        if seconds <= 0:
+            return
         pool = self._placed.get(trial.trial_id, self._pools[0])
-        entry = cost_of(kind, pool, seconds * self._units, self._search.trials[trial.trial_id].id)
+        entry = cost_of(kind, pool, seconds * self._units, self._ours(trial).id)
         self.spent_usd += entry.usd
         self.spent_unit_s += entry.unit_s
         self._ledger.append("cost", **vars(entry))
+
+    def _ours(self, trial: Any) -> Any:
+        return self._search.trials[trial.trial_id]
+
+    def _folder(self, trial: str) -> Path:
+        return self._ledger.folder / "trials" / trial
 
     def _pool_of(self, result: dict[str, Any]) -> Pool:
         label = result.get("labels", {}).get(LABEL)

@@ -1,49 +1,94 @@
-"""A sweep's run folder before its first trial: the folder itself, the rows, and the ledger's first event."""
+"""A sweep's run folder before a session's first trial: the folder itself, the rows, and what the ledger is told."""
 
 import os
 import platform
+import shutil
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from launchers import home
+from launchers.arms import evaluation_files
 from launchers.build import Built
+from launchers.versions import changes, kept
 from recipes.data import splits
 from sweeps.errors import InvalidInput, Problem
-from tracking.ledger import FORMAT, Ledger
+from tracking.ledger import FILE_NAME, FORMAT, Ledger
+
+NEEDED_BYTES = 200 * 2**20  # below this a sweep does not start: adapters, checkpoints and logs must go somewhere
 
 
-def open_folder(name: str) -> Path:
-    """The run folder of a new sweep.
+def writable_folder(name: str) -> Path:
+    """The run folder of a sweep, made where it is missing.
 
     Raises:
-        InvalidInput: A sweep of this name is there, or the folder cannot be written.
+        InvalidInput: It cannot be written, or its disk is as good as full.
     """
     folder = home.run_folder(name)
-    if (folder / "ledger.jsonl").exists():
-        hint = f"choose another name (`name=…` on the command line), or remove {folder}"
-        raise InvalidInput(Problem("name", f"a sweep {name!r} is there", hint))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "inbox").mkdir(exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
+        probe = folder / f".writable-{os.getpid()}"
+        probe.write_text("can this be written?")
         probe.unlink()
+        free = shutil.disk_usage(folder).free
     except OSError as error:
         rule = f"the run folder cannot be written: {error.strerror}"
         raise InvalidInput(Problem(str(folder), rule, "set PODIUM_HOME to a folder that can")) from None
+    if free < NEEDED_BYTES:
+        rule = f"{free / 2**20:.0f} MiB are free on its disk, a sweep needs at least {NEEDED_BYTES / 2**20:.0f}"
+        raise InvalidInput(Problem(str(folder), rule, "free some (`podium gc`), or set PODIUM_HOME to another disk"))
     return folder
 
 
-def prepare(built: Built, folder: Path, ledger: Ledger) -> dict[str, Path]:
-    """Write the run folder's first files and the ledger's ``sweep`` event; return the files of the four splits."""
-    sweep = built.sweep
+def prepare(built: Built, ledger: Ledger) -> dict[str, Path]:
+    """Write what the run folder lacks of this sweep; return the files of the four splits.
+
+    The ledger gets a ``sweep`` event where there is none yet, or where the YAML has changed: then it says what, and
+    which trials stay.
+    """
     paths = splits.write(built.rows, home.cache_folder())
-    (folder / "spec.yaml").write_text(built.text, encoding="utf-8")
+    content = sweep_event(built, paths)
+    if not (ledger.path.exists() and ledger.path.stat().st_size):
+        _keep_yaml(built, ledger.folder, 1)
+        ledger.append("sweep", **content)
+        return paths
+    state = ledger.read()
+    if changed := changes(state, content):
+        _keep_yaml(built, ledger.folder, state.version + 1)
+        ledger.append("sweep", **content, changes=changed, kept=kept(state, built.sweep))
+    return paths
+
+
+def what_changed(built: Built, folder: Path) -> list[str]:
+    """What this YAML changes against the version that the run folder ends with. Writes nothing there."""
+    from tracking.ledger import read
+
+    return changes(read(folder), sweep_event(built, splits.paths(built.rows, home.cache_folder())))
+
+
+def exists(folder: Path) -> bool:
+    """Whether a sweep has begun in this run folder."""
+    path = folder / FILE_NAME
+    return path.exists() and path.stat().st_size > 0
+
+
+def _keep_yaml(built: Built, folder: Path, number: int) -> None:
+    """``spec.yaml`` is the present version as it was written; those before keep their numbers."""
+    path = folder / "spec.yaml"
+    if path.exists() and number > 1:
+        path.replace(folder / f"spec-{number - 1}.yaml")
+    path.write_text(built.text, encoding="utf-8")
+
+
+def sweep_event(built: Built, paths: dict[str, Path]) -> dict[str, Any]:
+    """The fields of the ledger's ``sweep`` event."""
+    sweep = built.sweep
     facts = {
         "base_identity": sweep.facts.base_identity,
         "start_identity": sweep.facts.start_identity,
         "data_identity": sweep.facts.data_identity,
+        "evaluation_files": evaluation_files(built),
         "data": {
             split: {"rows": len(built.rows.rows[split]), "sha256": built.rows.sha256[split], "path": str(paths[split])}
             for split in splits.SPLITS
@@ -57,15 +102,13 @@ def prepare(built: Built, folder: Path, ledger: Ledger) -> dict[str, Path]:
         },
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
     }
-    ledger.append(
-        "sweep",
-        name=sweep.spec.name,
-        format=FORMAT,
-        spec=sweep.spec.model_dump(mode="json", by_alias=True),
-        recipe=sweep.settings,
-        facts=facts,
-    )
-    return paths
+    return {
+        "name": sweep.spec.name,
+        "format": FORMAT,
+        "spec": sweep.spec.model_dump(mode="json", by_alias=True),
+        "recipe": sweep.settings,
+        "facts": facts,
+    }
 
 
 def commit() -> str | None:

@@ -8,7 +8,7 @@ evaluations need the machine; all three are done here.
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -35,8 +35,26 @@ class Slots:
         return self.capacity - self.evaluating - len(self.running)
 
 
+@dataclass(frozen=True)
+class Known:
+    """A trial of an earlier session: ``score`` by the search's metric; ``open`` while it has not come to its end."""
+
+    trial: Trial
+    score: float | None
+    open: bool = False
+
+
 class DistinctSearch(Searcher):  # type: ignore[misc]
-    """Suggests distinct trials, as the configs that :class:`launchers.trainable.TrialRunner` takes."""
+    """Suggests distinct trials, as the configs that :class:`launchers.trainable.TrialRunner` takes.
+
+    Args:
+        planned: The design, most of it unknown in a new sweep, all of it known in one that was extended.
+        num_trials: Distinct trials of the sweep, those of earlier sessions among them.
+        known: Trials of earlier sessions, in the order in which they were drawn. Optuna is told of them.
+        unfinished: Of these, the ones to go on with before anything new is drawn.
+        next_number: Of the next new trial.
+        begin: Called with a new trial before it is handed out; false where the sweep has its result already.
+    """
 
     def __init__(
         self,
@@ -52,24 +70,32 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
         seed: int,
         algorithm: str = "tpe",
         repeats: int = 1,
+        known: Sequence[Known] = (),
+        unfinished: Sequence[Trial] = (),
+        next_number: int = 0,
+        begin: Callable[[Trial], bool] = lambda trial: True,
     ) -> None:
         import optuna
 
         super().__init__(metric=metric, mode=mode)
         self._space, self._num_trials = space, num_trials
         self._make_trial, self._make_config, self._slots = make_trial, make_config, slots
-        self._planned = list(planned)
         self._repeats = repeats  # how often each point is trained, each time with a seed of its own
+        self._begin, self._unfinished, self._next_number = begin, list(unfinished), next_number
         self._trials: dict[str, Trial] = {}  # by Tune's id
-        self._asked: dict[str, Any] = {}  # Tune's id → Optuna's trial
-        self._scores: dict[str, float] = {}  # by our id
-        self._waiting: dict[str, str] = {}  # our id → Tune's id: finished, its metric comes with the evaluation
+        # Everything below is by our own id.
+        self._drawn: set[str] = set()
+        self._asked: dict[str, Any] = {}  # Optuna's trial
+        self._scores: dict[str, float] = {}
+        self._waiting: set[str] = set()  # finished, the search's metric comes with the evaluation
         self._closed = False
         # Called before each suggestion: Tune waits inside ``suggest`` while no trial runs, so this is then the only
         # chance to see that an evaluation has ended or that the sweep is to stop.
         self.tick: Callable[[], None] = lambda: None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        # A session that goes on must not draw the numbers of the one before it again.
+        seed += len(known)
         # The planned points are the start-up design, so the sampler needs no random start of its own. The constant liar
         # keeps trials that run side by side apart.
         sampler = (
@@ -80,14 +106,24 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
             )
         )
         self._study = optuna.create_study(direction="minimize" if mode == "min" else "maximize", sampler=sampler)
+        for one in known:
+            self._recall(one)
+        # Trials of before count as part of the design, whether or not they are points of it.
+        left = max(0, len(planned) - len(known))
+        self._planned = [trial for trial in planned if trial.id not in self._drawn][:left]
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher into snapshots, which we never restore: the ledger is the truth
 
     @property
     def trials(self) -> Mapping[str, Trial]:
-        """Every trial handed out so far, by Tune's id."""
+        """Every trial handed out in this session, by Tune's id."""
         return self._trials
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is a trial to train."""
+        return bool(self._unfinished) or len(self._drawn) < self._num_trials
 
     def close(self) -> None:
         """Suggest nothing more: the sweep ends."""
@@ -96,41 +132,66 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's config; None while there is no room; FINISHED at the end."""
         self.tick()
-        number = len(self._trials)
-        if self._closed or number >= self._num_trials:
+        if self._closed or not self.has_work:
             return str(Searcher.FINISHED)
         if self._slots.free <= 0:
             return None
+        if self._unfinished:
+            return self._hand_out(trial_id, self._unfinished.pop(0))
         for _ in range(MAX_REDRAWS):
-            trial, asked = self._draw(number)
-            known = next((tune_id for tune_id, other in self._trials.items() if other.id == trial.id), None)
-            if known is None:
-                self._trials[trial_id], self._asked[trial_id] = trial, asked
-                self._slots.running.add(trial_id)
-                return self._make_config(trial)
-            # The sweep has this trial: Optuna is told its result, and asked again.
-            self._tell(asked, self._scores.get(trial.id))
+            trial, asked = self._draw()
+            if trial.id in self._drawn:  # Optuna is told its result, and asked again
+                self._tell(asked, self._scores.get(trial.id))
+                continue
+            self._drawn.add(trial.id)
+            self._asked[trial.id] = asked
+            self._next_number += 1
+            if self._begin(trial):
+                return self._hand_out(trial_id, trial)
+            self._tell(asked, None)
+            if not self.has_work:
+                break
         self._closed = True
         return str(Searcher.FINISHED)
 
-    def _draw(self, number: int) -> tuple[Trial, Any]:
-        """The next planned trial, or one that Optuna suggests, with Optuna's side of it.
+    def _hand_out(self, tune_id: str, trial: Trial) -> dict[str, Any]:
+        self._trials[tune_id] = trial
+        self._slots.running.add(tune_id)
+        return self._make_config(trial)
+
+    def _draw(self) -> tuple[Trial, Any]:
+        """The next planned trial, or one that Optuna suggests, with Optuna's side of it."""
+        number = self._next_number
+        if self._planned:
+            trial = replace(self._planned.pop(0), number=number)
+            return trial, self._ask_for(trial)
+        asked = self._study.ask()
+        values = suggest_values(self._space, asked)
+        self._planned += [self._make_trial(number + k, values, k) for k in range(1, self._repeats)]
+        return self._make_trial(number, values, 0), asked
+
+    def _ask_for(self, trial: Trial) -> Any:
+        """Optuna's side of a trial whose values are known.
 
         The recipe's defaults may lie outside the space: such a trial runs, but Optuna cannot be told of it (None).
         """
-        if not self._planned:
-            asked = self._study.ask()
-            values = suggest_values(self._space, asked)
-            self._planned += [self._make_trial(number + k, values, k) for k in range(1, self._repeats)]
-            return self._make_trial(number, values, 0), asked
-        trial = self._planned.pop(0)
         dimensions = self._space.dimensions
         if not all(dimensions[key].distribution.contains(value) for key, value in _active(self._space, trial.values)):
-            return trial, None
+            return None
         self._study.enqueue_trial(_encode(self._space, trial.values))
         asked = self._study.ask()
         suggest_values(self._space, asked)
-        return trial, asked
+        return asked
+
+    def _recall(self, known: Known) -> None:
+        """Put a trial of an earlier session where it stood."""
+        key = known.trial.id
+        self._drawn.add(key)
+        self._asked[key] = self._ask_for(known.trial)
+        if known.open:
+            self._waiting.add(key)
+        else:
+            self._score(key, known.score)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: Tune's scheduler stops trials, Optuna prunes none."""
@@ -140,21 +201,23 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
         self._slots.running.discard(trial_id)
         if trial_id not in self._trials:
             return
+        key = self._trials[trial_id].id
         if error or result is None or self.metric.startswith(TRAINING_PREFIXES):
-            self._score(trial_id, (result or {}).get(self.metric))
+            self._waiting.discard(key)
+            self._score(key, (result or {}).get(self.metric))
         else:
-            self._waiting[self._trials[trial_id].id] = trial_id
+            self._waiting.add(key)
 
     def evaluated(self, trial: str, metrics: Mapping[str, float | None]) -> None:
         """The evaluation of this trial (our id) is there."""
-        tune_id = self._waiting.pop(trial, None)
-        if tune_id is not None:
-            self._score(tune_id, metrics.get(self.metric))
+        if trial in self._waiting:
+            self._waiting.discard(trial)
+            self._score(trial, metrics.get(self.metric))
 
-    def _score(self, tune_id: str, score: float | None) -> None:
+    def _score(self, trial: str, score: float | None) -> None:
         if score is not None:
-            self._scores[self._trials[tune_id].id] = score
-        self._tell(self._asked[tune_id], score)
+            self._scores[trial] = score
+        self._tell(self._asked[trial], score)
 
     def _tell(self, asked: Any, score: float | None) -> None:
         from optuna.trial import TrialState
@@ -200,7 +263,7 @@ def _suggest(key: str, distribution: Distribution, asked: Any) -> Any:
 
 
 def _encode(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
-    """A planned trial's values as Optuna stores them."""
+    """A trial's values as Optuna stores them."""
     return {
         key: json.dumps(value) if isinstance(space.dimensions[key].distribution, Choice) else value
         for key, value in _active(space, values)

@@ -1,143 +1,132 @@
-"""``podium submit``: a sweep from its YAML to a champion that is exported and verified."""
+"""``podium submit``, ``resume``, ``retry`` and ``extend``: one way into a sweep, whatever was done of it before.
 
-import sys
-import time
+The run folder's lock decides: who gets it runs a session of the sweep, who does not follows the one that runs.
+"""
+
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
-from analysis.champion import Choice
+from analysis.frame import open_sweep
 from launchers import home
 from launchers.build import Built, build
-from launchers.bundles import make_bundle
-from launchers.cluster import ray_cluster
-from launchers.driver import tune_trials
-from launchers.finish import confirm
-from launchers.halt import Halt, interruptible, settle
-from launchers.live import Follower, Lines, Screen
+from launchers.join import follow
 from launchers.output import say
-from launchers.run_folder import open_folder, prepare
-from sweeps.errors import NoChampion, VerificationFailed
-from tracking.ledger import Ledger, State, SweepState
-from tracking.mlflow_view import MlflowView, check, register_champion
+from launchers.run_folder import exists, prepare, what_changed, writable_folder
+from launchers.session import caught_up, run_session
+from launchers.targets import check_target
+from sweeps.errors import InvalidInput, Problem
+from tracking.ledger import Ledger, LedgerLocked, State, SweepState, is_open
+from tracking.mlflow_view import check
 
-LOOK_S = 0.5
-SYNC_S = 5.0
-EXIT = {"INTERRUPTED": 130, "BUDGET": 4}
-SOME_FAILED = 3
+FINISHED_CODES = (0, 3, 6)  # of a sweep that was decided; after any other there is something left to do
 
 
-def submit(path: Path, overrides: Sequence[str]) -> tuple[SweepState, int]:
-    """Run a sweep to its end; return its state and the exit code.
+def run(built: Built, *, retry: bool = False) -> tuple[SweepState, int]:
+    """Run what is left of a sweep to its end; return its state and the exit code.
+
+    A sweep of this name that is there and unchanged goes on, or is followed where another process runs it; a changed
+    one gets a new version. Nothing that the ledger has is done again.
 
     Raises:
-        InvalidInput: Before anything starts: the YAML, the pools, the data.
-        ServiceUnreachable: MLflow or the judge does not answer at the start.
+        InvalidInput: Before anything starts: the run folder, or a changed YAML while the sweep runs.
+        ServiceUnreachable: MLflow, the judge or the object storage does not answer at the start.
     """
-    started = time.time()
-    built = build(path, overrides)
-    spec = built.sweep.spec
-    tracking_uri = home.tracking_uri()
-    home.home().mkdir(parents=True, exist_ok=True)
-    check(tracking_uri)
-    _probe_judge(built)
-    folder = open_folder(spec.name)
-    say(
-        f"sweep {spec.name}: {spec.search.trials} trials of {built.sweep.facts.name} "
-        f"on {', '.join(spec.pools)}; {folder}"
-    )
-    halt = Halt(folder / "inbox")
-    code = 0
-    with ExitStack() as stack:
-        ledger = stack.enter_context(Ledger(folder))
-        paths = prepare(built, folder, ledger)
-        view = MlflowView(tracking_uri)
-        ledger.append("mlflow", tracking_uri=view.sync(ledger.read())["tracking_uri"])
+    name = built.sweep.spec.name
+    folder = writable_folder(name)
+    if not is_open(folder):
+        check_services(built)
+    while True:
         try:
-            # Ray sets a handler of its own for SIGTERM when it starts, so ours comes after it.
-            with ray_cluster(say) as nodes, interruptible(halt, say):
-                with ExitStack() as views:
-                    views.enter_context(Follower(folder, SYNC_S, view.sync))
-                    display = Screen if sys.stderr.isatty() and sys.stdout.isatty() else Lines
-                    look = views.enter_context(display(spec.search.trials))
-                    views.enter_context(Follower(folder, LOOK_S, look))
-                    capacity = tune_trials(built, paths, ledger, halt, say, nodes)
-                say(f"{len(ledger.read().trials)} trials after {_minutes(started)}")
-                if halt.status != "INTERRUPTED":
-                    code = _decide(built, paths, ledger, view, tracking_uri, capacity)
-        except NoChampion as error:
-            say(str(error))
-            code = error.exit_code
-        except KeyboardInterrupt:
-            halt.stop("INTERRUPTED", "interrupted")
-        except Exception as error:
-            halt.stop("FAILED", f"{type(error).__name__}: {error}")
-            raise
-        finally:
-            settle(ledger, halt)
-            ledger.append("end", status=halt.status, reason=halt.reason)
-            _write_report(ledger.read(), folder)
-            view.sync(ledger.read())
-        state = ledger.read()
-    say(f"{state.status}{f' ({state.reason})' if state.reason else ''} after {_minutes(started)}")
-    failed = any(trial.state is State.FAILED for trial in state.trials.values())
-    codes = [EXIT.get(halt.status, 0), code, SOME_FAILED if failed else 0]
-    return state, next((code for code in (130, 7, 6, 4, 3) if code in codes), 0)
+            with Ledger(folder) as ledger:
+                paths = prepare(built, ledger)
+                state = ledger.read()
+                if is_finished(state) and not (retry and _failed(state)):
+                    say(f"sweep {name} is finished and unchanged: nothing is left to run")
+                    if _failed(state):
+                        say(f"{_failed(state)} of its trials failed; `podium retry {name}` runs them again")
+                    return caught_up(ledger), state.code
+                return run_session(built, ledger, paths, retry=retry)
+        except LedgerLocked as error:
+            _refuse_a_change(built, folder)
+            say(f"{error.problems[0].rule}: following it. Ctrl-C leaves it running.")
+            state = follow(folder)
+            if state.ended is not None:
+                return state, state.code
+            say("its driver is gone; this process goes on with the sweep")
 
 
-def _decide(built: Built, paths: dict[str, Path], ledger: Ledger, view: MlflowView, uri: str, capacity: int) -> int:
-    """Champion, bundle, verification, registration; returns the exit code of the part that fell short."""
-    choice = confirm(built, paths, ledger, capacity, say)
-    bundle = bundle_target(built)
-    try:
-        made = make_bundle(ledger.read(), choice, bundle, merge=built.sweep.spec.export.merge, say=say)
-    except VerificationFailed as error:
-        say(f"error: {error}")
-        return error.exit_code
-    view.sync(ledger.read())
-    version = _register(ledger.read(), choice, view, uri, bundle)
-    ledger.append("export", export={**made, "registered": version})
-    return 0
+def submit(path: Path, overrides: Sequence[str], *, yes: bool = False) -> tuple[SweepState, int]:
+    """:func:`run` a sweep from its YAML."""
+    return run(build(path, overrides, yes=yes))
 
 
-def bundle_target(built: Built) -> Path:
-    """Where the champion's bundle goes."""
-    to = built.sweep.spec.export.to
-    return Path(to).expanduser().resolve() if to else home.bundle_folder(built.sweep.spec.name)
+def reopen(name: str | None, overrides: Sequence[str] = ()) -> Built:
+    """A sweep as it was submitted last, read again from its run folder.
+
+    Args:
+        name: Of the sweep; None for the latest.
+        overrides: On top of those of its present version.
+
+    Raises:
+        InvalidInput: There is no such sweep, or its data are not what they were.
+    """
+    state = open_sweep(name, home.home())
+    before = list(state.facts["overrides"])
+    named = {override.partition("=")[0] for override in overrides}
+    kept = [override for override in before if override.partition("=")[0] not in named]
+    path, base_dir = state.folder / "spec.yaml", Path(state.facts["base_dir"])
+    built = build(path, [*kept, *overrides], base_dir=base_dir, yes=True)
+    if not overrides and (changed := what_changed(built, state.folder)):
+        rule = f"it is not what it was: {'; '.join(changed)}"
+        raise InvalidInput(Problem(state.name, rule, "`podium submit` its YAML to make a new version of it"))
+    return built
 
 
-def _register(state: SweepState, choice: Choice, view: MlflowView, uri: str, bundle: Path) -> str | None:
-    from sweeps.errors import ServiceUnreachable
+def extended(name: str | None, trials: int) -> Built:
+    """A sweep with so many more trials.
 
-    assert choice.champion is not None
-    run_id = view.run_ids().get(choice.champion)
-    if run_id is None:
-        say("not registered: MLflow has no run of the champion")
-        return None
-    try:
-        version = register_champion(uri, bundle, run_id, state.name, tags={"podium.trial": choice.champion})
-    except ServiceUnreachable as error:
-        say(f"not registered: {error}")
-        return None
-    say(f"registered in MLflow as {state.name} version {version}, alias champion")
-    return version
+    Raises:
+        InvalidInput: The search cannot be extended.
+    """
+    state = open_sweep(name, home.home())
+    search = state.spec["search"]
+    if search["algorithm"] == "grid":
+        rule = f"a grid has all its points, and this one has {search['trials']}"
+        raise InvalidInput(Problem(state.name, rule, "widen the space in its YAML and submit that"))
+    return reopen(state.name, [f"search.trials={search['trials'] + trials}"])
 
 
-def _probe_judge(built: Built) -> None:
+def check_services(built: Built) -> None:
+    """Ask everything that the sweep will need, before anything starts.
+
+    Raises:
+        InvalidInput: The place of the export is not as it must be.
+        ServiceUnreachable: MLflow, the judge, or the object storage does not answer.
+    """
+    home.home().mkdir(parents=True, exist_ok=True)
+    check(home.tracking_uri())
+    check_target(built.sweep.spec.export.to, built.sweep.spec.name)
     judge = built.sweep.spec.evaluate.judge
     if judge is not None:
         from tracking.meters.judge import RubricJudge
 
-        RubricJudge(judge.model, judge.endpoint, judge.rubric, api_key_env=judge.api_key_env).probe()
+        RubricJudge(
+            judge.model, judge.endpoint, judge.rubric, api_key_env=judge.api_key_env, timeout_s=judge.timeout
+        ).probe()
 
 
-def _write_report(state: SweepState, folder: Path) -> None:
-    from analysis.report import write_report
-
-    if any(trial.reports for trial in state.trials.values()):
-        write_report(state, folder / "report.html")
+def is_finished(state: SweepState) -> bool:
+    """Whether the present version was run and decided."""
+    return state.status == "DONE" and state.code in FINISHED_CODES
 
 
-def _minutes(started: float) -> str:
-    seconds = round(time.time() - started)
-    return f"{seconds // 60} min {seconds % 60} s"
+def _failed(state: SweepState) -> int:
+    return sum(trial.state is State.FAILED for trial in state.trials.values())
+
+
+def _refuse_a_change(built: Built, folder: Path) -> None:
+    if exists(folder) and (changed := what_changed(built, folder)):
+        rule = f"this sweep is running, and the YAML is another: {'; '.join(changed)}"
+        raise InvalidInput(
+            Problem("name", rule, "wait for its end, `podium stop` it, or choose another name")
+        )

@@ -1,5 +1,7 @@
 """A Tune trial: opens the engine, advances it from report to report, and keeps its last checkpoint in the run folder.
 
+Whoever dies, driver, worker or machine, the trial goes on from that checkpoint, in this sweep's next session too.
+
 Runs in a Ray actor on the node where Ray put it. It loads no torch: the engine trains in a process of its own.
 """
 
@@ -10,10 +12,10 @@ from typing import Any
 
 from ray import tune
 
+from launchers import checkpoints
 from recipes.engines.protocol import Diverged, Job, Session, TrainingFailed
 from sweeps.errors import InvalidInput
 
-CHECKPOINT = "checkpoint"  # in the trial's folder: ``adapter/`` and what the engine needs to resume
 POINTER = "where.json"
 
 
@@ -26,11 +28,14 @@ def open_session(engine: str, job: Job, checkpoint: Path | None) -> Session:
 
 
 class TrialRunner(tune.Trainable):  # type: ignore[misc]
-    """One trial. Its config is what ``launchers.search`` hands out: ``trial``, ``job``, ``engine``, ``units``."""
+    """One trial. Its config is what ``launchers.search`` hands out: ``trial``, ``job``, ``engine``."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self._session: Session | None = None
         self._begun = time.time()
+        self._folder = Path(config["job"]["folder"])
+        checkpoint = checkpoints.latest(self._folder)
+        self._resumed = checkpoints.progress_of(checkpoint) if checkpoint else None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial in the same actor, which saves starting a process."""
@@ -41,30 +46,42 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         """Advance to the next report boundary, save there, and report.
 
-        A failure that trying again can help is raised, so that Tune retries; any other ends the trial as a result with
-        ``failed``.
+        The first step after a failure repeats the report of the checkpoint: the driver may have died with it unread,
+        and with the decision that followed from it. A failure that trying again can help is raised, so that Tune
+        retries; any other ends the trial as a result with ``failed``.
         """
+        if self._resumed is not None:
+            progress, self._resumed = self._resumed, None
+            return self._result(progress)
         try:
             if self._session is None:
                 self._session = self._open()
-            report = self._session.advance()
-            self._session.save(Path(self.config["job"]["folder"]) / CHECKPOINT)
+            session, report = self._session, self._session.advance()
+            progress = {"step": report.step, "metrics": report.metrics, "done": report.done}
+            checkpoints.commit(self._folder, progress, session.save)
         except (Diverged, InvalidInput) as error:
             self.cleanup()
-            return {**self._spent(), "failed": str(error), "done": True}
+            diverged = isinstance(error, Diverged)
+            return {**self._spent(), "failed": str(error), "diverged": diverged, "done": True}
+        except OSError as error:
+            self.cleanup()
+            raise TrainingFailed(f"the checkpoint could not be written: {error}") from None
         except TrainingFailed:
             self.cleanup()
             raise
         if report.done:
             self.cleanup()
+        return self._result(progress)
+
+    def _result(self, progress: dict[str, Any]) -> dict[str, Any]:
         # Tune's schedulers and searchers look for their metric at the top level of a result.
         return {
-            **report.metrics,
+            **progress["metrics"],
             **self._spent(),
-            "step": report.step,
-            "metrics": report.metrics,
-            "finished": report.done,
-            "done": report.done,
+            "step": progress["step"],
+            "metrics": progress["metrics"],
+            "finished": progress["done"],
+            "done": progress["done"],
         }
 
     def _spent(self) -> dict[str, Any]:
@@ -81,9 +98,7 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]
             device=raw["device"],
             threads=raw["threads"],
         )
-        job.folder.mkdir(parents=True, exist_ok=True)
-        checkpoint = job.folder / CHECKPOINT
-        return open_session(self.config["engine"], job, checkpoint if checkpoint.exists() else None)
+        return open_session(self.config["engine"], job, checkpoints.latest(self._folder))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Point to the run folder: checkpoints live there, not in Tune's storage."""

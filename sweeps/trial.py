@@ -25,6 +25,7 @@ class Trial:
         seed: ``train.seed`` plus the repeat.
         id: Twelve hexadecimal digits.
         max_steps: Optimizer steps.
+        repeat: Which repetition of its point this is.
     """
 
     number: int
@@ -33,6 +34,7 @@ class Trial:
     seed: int
     id: str
     max_steps: int
+    repeat: int = 0
 
 
 def make_trial(sweep: Sweep, number: int, values: Mapping[str, Any], repeat: int = 0) -> Trial:
@@ -52,7 +54,7 @@ def make_trial(sweep: Sweep, number: int, values: Mapping[str, Any], repeat: int
     seed = int(settings["train"].get("seed") or 0) + repeat
     settings["train"]["seed"] = seed
     max_steps = num_steps(settings, sweep.facts.train_rows)
-    return Trial(number, completed, settings, seed, trial_id(sweep.facts, settings, max_steps), max_steps)
+    return Trial(number, completed, settings, seed, trial_id(sweep.facts, settings, max_steps), max_steps, repeat)
 
 
 def num_steps(settings: Mapping[str, Any], train_rows: int) -> int:
@@ -102,6 +104,8 @@ def _effective(training: Mapping[str, Any], max_steps: int) -> dict[str, Any]:
 def _other_contents(facts: RecipeFacts, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Keys by which a trial has another base, start adapter or data than those whose contents ``facts`` has hashed."""
     changed = {}
+    if quantize := settings.get("base", {}).get("quantize"):
+        changed["base.quantize"] = quantize  # the files are the same, but the weights that are adapted are not
     for group in _IDENTIFIED_GROUPS:
         if group in facts.training_groups or not isinstance(settings.get(group), Mapping):
             continue

@@ -46,7 +46,7 @@ def fold(lines: Iterator[dict[str, Any]], folder: Path) -> SweepState:
     """Replay a ledger's events, oldest first.
 
     Each event has ``t`` (epoch seconds) and ``event``, one of: ``sweep`` (name, format, spec, recipe, facts; again for
-    a changed version, with changes and the ids of the trials it has kept) · ``begin`` (host, pid: a driver starts) ·
+    a changed version, with changes, and the kept trials' values by id) · ``begin`` (host, pid: a driver starts) ·
     ``trial`` (trial, number, values, pool, max_steps, repeat) · ``state`` (trial, state, pool?, error?, reason?,
     halted?) · ``report`` (trial, step, metrics) · ``adapter`` (trial, folder) · ``evaluation`` (the fields of
     :class:`Evaluation`) · ``cost`` (the fields of :class:`CostEntry`) · ``mlflow`` (any of SweepState.mlflow) ·
@@ -83,9 +83,11 @@ def _versioned(sweep: SweepState | None, line: dict[str, Any], folder: Path) -> 
         sweep = SweepState(line["name"], folder, line["t"], line["spec"], line["recipe"], line["facts"])
     sweep.spec, sweep.recipe, sweep.facts = line["spec"], line["recipe"], line["facts"]
     sweep.versions.append(Version(sweep.version + 1, line["t"], tuple(line.get("changes", ()))))
-    kept, every = set(line.get("kept", ())), sweep.every_trial
+    kept, every = line.get("kept", {}), sweep.every_trial
     sweep.trials = {key: trial for key, trial in every.items() if key in kept}
     sweep.history = {key: trial for key, trial in every.items() if key not in kept}
+    for key, trial in sweep.trials.items():
+        trial.values = kept[key]  # this version may sweep other keys
     sweep.champion = None  # chosen among the trials of a version, so anew
     sweep.status, sweep.reason, sweep.ended, sweep.code = "RUNNING", None, None, 0
     return sweep
@@ -159,8 +161,11 @@ def _move_to(trial: TrialState, line: dict[str, Any]) -> None:
         trial.halted = False
     trial.error, trial.reason = line.get("error", trial.error), line.get("reason", trial.reason)
     trial.halted = line.get("halted", trial.halted)
-    if trial.state is State.RUNNING and trial.started is None:
-        trial.started = line["t"]
+    if trial.state is not State.RUNNING:
+        trial.running_since = None
+    elif "pool" not in line:  # which is told when the trial is on its machine already
+        trial.running_since = line["t"]
+        trial.started = trial.started or line["t"]
     if trial.state in (State.DONE, State.STOPPED, State.FAILED):
         trial.ended = line["t"]
 

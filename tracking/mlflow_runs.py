@@ -173,9 +173,12 @@ def _files_of(state: SweepState, trial: TrialState, names: tuple[str, ...]) -> I
 def _answers(folder: Path, evaluations: list[Evaluation]) -> Iterator[Artifact]:
     for evaluation in evaluations:
         if evaluation.items and (folder / evaluation.items).is_file():
-            yield Artifact(
-                folder / evaluation.items, f"answers/{evaluation.split}-{_name(evaluation.id).replace('/', '_')}"
-            )
+            yield Artifact(folder / evaluation.items, answers_folder(evaluation))
+
+
+def answers_folder(evaluation: Evaluation) -> str:
+    """Where an evaluation's answers lie among its run's artifacts."""
+    return f"answers/{evaluation.split}-{_name(evaluation.id).replace('/', '_')}"
 
 
 def _evaluated(evaluations: list[Evaluation], step: int) -> Iterator[Point]:

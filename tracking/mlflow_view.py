@@ -10,10 +10,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from sweeps.errors import ServiceUnreachable
 from tracking.ledger import SweepState
 from tracking.mlflow_client import check, connect, default_uri, sqlite_folder, told, without_password
 from tracking.mlflow_runs import (
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-__all__ = ["MlflowView", "SyncResult", "check", "connect", "default_uri", "register_champion"]
+__all__ = ["MlflowView", "SyncResult", "check", "connect", "default_uri"]
 
 EXPERIMENT = "podium"
 METRICS_PER_BATCH = 1000  # MLflow's own limits
@@ -287,57 +285,3 @@ def _write_status(client: "MlflowClient", wanted: WantedRun, written: _Written) 
     else:
         client.update_run(written.run_id, wanted.status)
     written.status = wanted.status
-
-
-def register_champion(
-    tracking_uri: str,
-    folder: Path,
-    run_id: str,
-    model_name: str,
-    alias: str = "champion",
-    tags: dict[str, str] | None = None,
-) -> str:
-    """Make an exported bundle a version of a registered model, and point an alias at it.
-
-    ``mlflow.artifacts.download_artifacts("models:/<model_name>@<alias>")`` then fetches the folder.
-
-    Args:
-        tracking_uri: Of the server that the run belongs to.
-        folder: The bundle; all of it is uploaded.
-        run_id: Of the trial that made it.
-        model_name: Of the registered model, made where there is none.
-        alias: Moved here from any older version.
-        tags: Of the version.
-
-    Returns:
-        The version's number.
-
-    Raises:
-        ServiceUnreachable: MLflow does not answer or refuses.
-    """
-    client = connect(tracking_uri)
-    from mlflow.entities import LoggedModelOutput
-    from mlflow.exceptions import MlflowException
-
-    try:
-        run = client.get_run(run_id)
-        # "runs:/…" of a plain folder cannot be registered; a logged model can.
-        model = client.create_logged_model(run.info.experiment_id, model_name, run_id, model_type="lora-adapter")
-        client.log_model_artifacts(model.model_id, str(folder))
-        client.finalize_logged_model(model.model_id, "READY")
-        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
-        try:
-            client.create_registered_model(model_name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        # Its location, not "models:/<id>": on a database MLflow resolves that through its global tracking URI.
-        version = client.create_model_version(
-            model_name, model.artifact_location, run_id, tags, model_id=model.model_id
-        )
-        client.set_registered_model_alias(model_name, alias, version.version)
-    except (MlflowException, OSError) as error:
-        raise ServiceUnreachable(
-            f"MLflow at {without_password(tracking_uri)} did not register the champion: {told(error)}"
-        ) from error
-    return str(version.version)

@@ -51,6 +51,7 @@ class TrialState:
     reason: str | None = None  # why it was stopped
     halted: bool = False  # stopped with the whole sweep, and can go on from its checkpoint
     started: float | None = None  # epoch seconds
+    running_since: float | None = None  # of the present attempt, while it runs
     ended: float | None = None
     repeat: int = 0  # of its point, see ``search.seeds``
     version: int = 1  # of the sweep that drew it first

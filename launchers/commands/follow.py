@@ -1,38 +1,51 @@
-"""``podium logs``, ``stop`` and ``dashboard``."""
+"""``podium logs``, ``stop``, ``pause`` and ``dashboard``."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from launchers import home
-from launchers.commands.options import SweepName
+from launchers.commands.options import SweepName, TrialName
+from launchers.detach import LOG
 from launchers.output import messages, say
 from sweeps.errors import InvalidInput, Problem, ServiceUnreachable
+from tracking.ledger import State, is_open, read
 
 PORT = 5000
+FOLLOW_S = 0.3
 
 
 def logs(
     sweep: SweepName = None,
-    trial: Annotated[
-        str | None, typer.Option("--trial", "-t", help="A trial's id (or its beginning) or number.")
-    ] = None,
+    trial: TrialName = None,
     lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines.", min=1)] = 40,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing until the trial has ended.")] = False,
+    driver: Annotated[bool, typer.Option("--driver", help="Of a detached sweep's driver instead of a trial.")] = False,
 ) -> None:
     """Print what a trial's trainer said; of the trial that failed or ran last, when none is given.
 
     [dim]podium logs
-    podium logs commerce-sft --trial 3 -n 200[/]
+    podium logs commerce-sft --trial 3 -n 200
+    podium logs commerce-sft --driver -f[/]
     """
     from analysis.frame import open_sweep
-    from tracking.ledger import State
 
     state = open_sweep(sweep, home.home())
+    if driver:
+        path = state.folder / LOG
+        if not path.exists():
+            say(f"{state.name} was never run in the background: its driver wrote to a terminal")
+            return
+        _print_tail(path, lines)
+        if follow:
+            _follow(path, lambda: not is_open(state.folder))
+        return
     ordered = sorted(state.trials.values(), key=lambda one: (one.state is State.FAILED, one.started or 0, one.number))
     if trial is not None:
-        ordered = [one for one in ordered if one.id.startswith(trial) or str(one.number) == trial]
+        ordered = [one for one in state.every_trial.values() if one.id.startswith(trial) or str(one.number) == trial]
     if not ordered:
         known = ", ".join(f"{one.number} ({one.id})" for one in list(state.trials.values())[:10])
         raise InvalidInput(
@@ -43,10 +56,36 @@ def logs(
     say(f"trial {one.number} ({one.id}), {one.state}: {path}")
     if one.error:
         say(one.error)
+    _print_tail(path, lines)
+    if follow:
+        _follow(path, lambda: _has_ended(state.folder, one.id))
+
+
+def _print_tail(path: Path, lines: int) -> None:
     if path.exists():
         text = path.read_text(errors="replace").replace("\r", "\n")
         for line in [line for line in text.splitlines() if line.strip()][-lines:]:
             print(line)
+
+
+def _follow(path: Path, ended: Callable[[], bool]) -> None:
+    """Print what is added to a file until nothing more can come."""
+    place = path.stat().st_size if path.exists() else 0
+    while True:
+        last = ended()  # asked first, so that what was written before the end is read after it
+        if path.exists():
+            with path.open("rb") as file:
+                file.seek(place)
+                added = file.read()
+            place += len(added)
+            print(added.decode(errors="replace").replace("\r", "\n"), end="", flush=True)
+        if last:
+            return
+        time.sleep(FOLLOW_S)
+
+
+def _has_ended(folder: Path, trial: str) -> bool:
+    return not is_open(folder) or read(folder).every_trial[trial].state not in (State.PENDING, State.RUNNING)
 
 
 def stop(sweep: SweepName = None) -> None:
@@ -54,15 +93,32 @@ def stop(sweep: SweepName = None) -> None:
 
     [dim]podium stop commerce-sft[/]
     """
+    _request("stop", sweep)
+
+
+def pause(sweep: SweepName = None) -> None:
+    """Ask a running sweep to set everything down: its trials wait at their last checkpoint for `podium resume`.
+
+    [dim]podium pause commerce-sft[/]
+    """
+    _request("pause", sweep)
+
+
+def _request(request: str, sweep: str | None) -> None:
+    """Leave a request in the inbox of the driver, who alone writes the ledger."""
     from analysis.frame import open_sweep
 
     state = open_sweep(sweep, home.home())
-    if state.status != "RUNNING":
-        say(f"{state.name} is not running: {state.status}")
+    if not is_open(state.folder):
+        if state.status == "DONE":
+            say(f"{state.name} is not running: it is done")
+            return
+        where = "its driver is gone" if state.status == "RUNNING" else state.status
+        say(f"{state.name} is not running: {where}; `podium resume {state.name}` goes on with it")
         return
     (state.folder / "inbox").mkdir(exist_ok=True)
-    (state.folder / "inbox" / "stop").touch()
-    say(f"asked {state.name} to stop; `podium status {state.name}` shows how far it is")
+    (state.folder / "inbox" / request).touch()
+    say(f"asked {state.name} to {request}; `podium status {state.name} --watch` shows how far it is")
 
 
 def dashboard(

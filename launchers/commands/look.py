@@ -1,5 +1,7 @@
 """``podium status``, ``leaderboard``, ``compare``, ``cost`` and ``report``: views of the ledger."""
 
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,38 +10,68 @@ import typer
 from launchers import home
 from launchers.commands.options import Output, SweepName
 from launchers.output import Format, say, short, show
-from tracking.ledger import SweepState
+from tracking.ledger import SweepState, is_open
 
 
-def status(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
-    """Show how far a sweep is: its trials by state, losses, scores, what was spent.
+def status(
+    sweep: SweepName = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it until its driver ends.")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show how far a sweep is: its trials by state, losses, scores, what was spent, and its history.
 
     [dim]podium status
+    podium status commerce-sft --watch
     podium status commerce-sft -o json[/]
     """
     from analysis.frame import open_sweep
 
     state = open_sweep(sweep, home.home())
+    if watch and is_open(state.folder):
+        from launchers.join import follow
+
+        state = follow(state.folder)
     summary = summary_of(state)
     rows = [
         {
             "number": trial.number,
             "id": trial.id,
-            "state": str(trial.state),
+            "version": trial.version,
+            "state": str(trial.state) if trial.id in state.trials else f"{trial.state}, earlier version",
             "step": f"{trial.step}/{trial.max_steps}",
             "pool": trial.pool,
             "val/loss": trial.metrics.get("val/loss"),
             "quality/score": trial.metrics.get("quality/score"),
             "why": trial.error or trial.reason,
         }
-        for trial in sorted(state.trials.values(), key=lambda trial: trial.number)
+        for trial in state.every_trial.values()
     ]
     columns = {key: key for key in ("number", "id", "state", "step", "pool", "val/loss", "quality/score", "why")}
     states = ", ".join(f"{count} {name}" for name, count in summary["states"].items())
-    title = f"{state.name}: {summary['status']}" + (f" ({state.reason})" if state.reason else "")
+    title = f"{state.name}: {summary['status']}" + (f" ({summary['reason']})" if summary["reason"] else "")
     show({**summary, "trials": rows}, rows, columns, output, title, f"{states} · ${summary['usd']:.4f}")
+    if output is Format.TABLE:
+        for line in _history(state, summary["sessions"]):
+            print(line)
     for note in state.notes:
         say(f"note: {note}")
+
+
+def _history(state: SweepState, sessions: list[dict[str, Any]]) -> Iterator[str]:
+    """What became of the sweep so far, where that is more than one driver's run of one YAML."""
+    if state.version == 1 and len(sessions) < 2:
+        return
+    for version in state.versions:
+        changes = "; ".join(version.changes) or "as first submitted"
+        yield f"version {version.number}  {_clock(version.t)}  {changes}"
+        for session in sessions:
+            if session["version"] == version.number:
+                ended = session["status"] + (f" ({session['reason']})" if session["reason"] else "")
+                yield f"  session  {_clock(session['began'])}, {session['seconds'] / 60:.1f} min: {ended}"
+
+
+def _clock(t: float) -> str:
+    return datetime.fromtimestamp(t).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def summary_of(state: SweepState) -> dict[str, Any]:
@@ -49,10 +81,24 @@ def summary_of(state: SweepState) -> dict[str, Any]:
     from tracking.meters.cost import summary
 
     costs = summary(state)
+    gone = state.status == "RUNNING" and not is_open(state.folder)
+    lost = f"its driver is gone; `podium resume {state.name}` goes on" if gone else None
     return {
         "name": state.name,
-        "status": state.status,
-        "reason": state.reason,
+        "status": "LOST" if gone else state.status,
+        "reason": lost or state.reason,
+        "version": state.version,
+        "versions": [{"number": one.number, "t": one.t, "changes": list(one.changes)} for one in state.versions],
+        "sessions": [
+            {
+                "version": session.version,
+                "began": session.began,
+                "seconds": round((session.ended or session.last) - session.began, 1),
+                "status": session.status or ("LOST" if gone or session is not state.sessions[-1] else "RUNNING"),
+                "reason": session.reason,
+            }
+            for session in state.sessions
+        ],
         "folder": str(state.folder),
         "num_trials": len(state.trials),
         "states": dict(Counter(str(trial.state) for trial in state.trials.values())),

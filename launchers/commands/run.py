@@ -1,23 +1,112 @@
-"""``podium submit``."""
+"""``podium submit``, ``resume``, ``retry`` and ``extend``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from launchers.commands.options import Output, Overrides, SweepFile
-from launchers.output import Format, show_json
+from launchers.commands.options import Output, Overrides, SweepFile, SweepName
+from launchers.output import Format, say, show_json
+
+if TYPE_CHECKING:
+    from launchers.build import Built
+
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="Run in the background, and return when it has started.")]
+Yes = Annotated[
+    bool, typer.Option("--yes", "-y", help="Also when there are more trials than anybody means by accident.")
+]
 
 
-def submit(sweep: SweepFile, overrides: Overrides = None, output: Output = Format.TABLE) -> None:
+def submit(
+    sweep: SweepFile,
+    overrides: Overrides = None,
+    detach: Detach = False,
+    yes: Yes = False,
+    base_dir: Annotated[
+        Path | None, typer.Option(help="What relative paths in it are taken from; its own folder by default.")
+    ] = None,
+    output: Output = Format.TABLE,
+) -> None:
     """Run a sweep to a champion that is exported and verified.
 
-    Ctrl-C ends it in order: trials stop at their last checkpoint and keep their adapters.
+    A sweep of this name that is there and unchanged goes on where it stands; one that runs is followed. A changed YAML
+    is a new version: trials that are points of it are not run again.
+
+    Ctrl-C sets it down in order: trials wait at their last checkpoint for `podium resume`.
 
     [dim]podium submit sweeps/quickstart.yaml
-    podium submit sweeps/commerce_sft.yaml search.trials=40 'pools=\\[h100]'[/]
+    podium submit sweeps/commerce_sft.yaml search.trials=40 'pools=\\[h100]' --detach[/]
     """
-    from launchers.commands import look
-    from launchers.submit import submit as run
+    from launchers.build import build
 
-    state, code = run(sweep, overrides or [])
+    built = build(sweep, overrides or [], yes=yes, base_dir=base_dir.resolve() if base_dir else None)
+    _run(built, _submitting(sweep, built), detach=detach, output=output)
+
+
+def resume(sweep: SweepName = None, detach: Detach = False, output: Output = Format.TABLE) -> None:
+    """Go on with a sweep that was paused, interrupted or killed, from its trials' last checkpoints.
+
+    [dim]podium resume
+    podium resume commerce-sft --detach[/]
+    """
+    from launchers.submit import reopen
+
+    built = reopen(sweep)
+    _run(built, ["resume", built.sweep.spec.name], detach=detach, output=output)
+
+
+def retry(sweep: SweepName = None, detach: Detach = False, output: Output = Format.TABLE) -> None:
+    """Run the failed trials of a sweep again, each from its last checkpoint, and decide anew.
+
+    [dim]podium retry commerce-sft[/]
+    """
+    from analysis.frame import open_sweep
+    from launchers import home
+    from launchers.submit import reopen
+    from tracking.ledger import State
+
+    state = open_sweep(sweep, home.home())
+    if not any(trial.state is State.FAILED for trial in state.trials.values()):
+        say(f"no trial of {state.name} has failed")
+        return
+    _run(reopen(state.name), ["retry", state.name], detach=detach, output=output, again=True)
+
+
+def extend(
+    trials: Annotated[int, typer.Option("--trials", "-n", help="How many more.", min=1)],
+    sweep: SweepName = None,
+    detach: Detach = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Give a sweep more trials: a new version of it, in which everything that was run counts.
+
+    [dim]podium extend commerce-sft --trials 5[/]
+    """
+    from launchers.submit import extended
+
+    built = extended(sweep, trials)
+    from launchers import home
+
+    # In the background as the sweep that it is now: asking for five more twice would be ten.
+    spec = home.run_folder(built.sweep.spec.name) / "spec.yaml"
+    _run(built, _submitting(spec, built), detach=detach, output=output)
+
+
+def _submitting(path: Path, built: "Built") -> list[str]:
+    """The command that submits this sweep from anywhere. What there was to ask, was asked."""
+    return ["submit", str(path.resolve()), *built.overrides, "--base-dir", str(built.base_dir), "--yes"]
+
+
+def _run(built: "Built", command: list[str], *, detach: bool, output: Format, again: bool = False) -> None:
+    from launchers.commands import look
+
+    if detach:
+        from launchers.detach import detach as start
+
+        raise typer.Exit(start(built.sweep.spec.name, command))
+    from launchers.submit import run
+
+    state, code = run(built, retry=again)
     if output is Format.TABLE:
         look.show_outcome(state)
     else:

@@ -69,7 +69,11 @@ class Session(Protocol):
         """
 
     def save(self, folder: Path) -> None:
-        """Write the state at the last boundary: ``folder/adapter`` in PEFT format, and all that resuming needs."""
+        """Write the state at the last boundary: ``folder/adapter`` in PEFT format, and all that resuming needs.
+
+        Args:
+            folder: Not there yet. It may be renamed afterwards.
+        """
 
     def close(self) -> None:
         """End the trial, wherever it is, and free what it holds. May be called twice."""

@@ -9,7 +9,8 @@ import pytest
 
 from sweeps.errors import ServiceUnreachable
 from tracking.mlflow_client import check, connect, default_uri, without_password
-from tracking.mlflow_view import MlflowView, register_champion
+from tracking.mlflow_registry import register_champion
+from tracking.mlflow_view import MlflowView
 
 Driver = Any  # tests/tracking/conftest.py
 

@@ -11,11 +11,16 @@ Events: ``ready`` (modules: adapted linear layers) · ``report`` (step, metrics,
 import json
 import math
 import os
+import signal
 import socket
 import sys
+import threading
+import time
 import traceback
 from pathlib import Path
 from typing import Any, TextIO
+
+OWNER_LOOK_S = 0.5
 
 
 class Channel:
@@ -45,6 +50,27 @@ class Channel:
             dist.broadcast_object_list(shared, src=0)
             command = shared[0]
         return command
+
+
+def _end_with_owner() -> None:
+    """End when the process that started this trial is gone: training on for nobody would hold the machine.
+
+    A closed input tells the same, but it is read at a report boundary only, which may be minutes away. In a gang the
+    whole process group ends, torchrun's agent with it.
+    """
+    owner = int(os.environ.get("PODIUM_OWNER", "0"))
+    if not owner:
+        return
+
+    def watch() -> None:
+        while True:
+            try:
+                os.kill(owner, 0)
+            except OSError:
+                os.killpg(0, signal.SIGKILL)
+            time.sleep(OWNER_LOOK_S)
+
+    threading.Thread(target=watch, daemon=True, name="owner").start()
 
 
 def _single_process_environment() -> None:
@@ -147,6 +173,7 @@ def build_trial(config: Any, channel: Channel) -> Any:
 def main() -> None:
     """``python -m recipes.engines.nemo.child CONFIG.yaml``."""
     channel = Channel()
+    _end_with_owner()
     _single_process_environment()
     try:
         import torch

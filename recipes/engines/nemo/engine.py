@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sweeps.errors import InvalidInput, Problem
 
 LOG_NAME = "engine.log"
 YAML_NAME = "nemo.yaml"
+SCRATCH = "scratch-"  # beginning of the folder in which a process keeps its own checkpoints
 STOP_S = 30.0  # how long a process may take to end by itself
 LOG_TAIL_LINES = 12
 
@@ -34,9 +36,11 @@ class NemoSession:
 
     def __init__(self, job: Job, checkpoint: Path | None) -> None:
         self._job = job
-        self._scratch = job.folder / "scratch"
-        shutil.rmtree(self._scratch, ignore_errors=True)  # NeMo would go on from what a killed attempt left there
-        self._scratch.mkdir(parents=True, exist_ok=True)
+        # A new one each time: NeMo would go on from what a killed attempt left, and that attempt may still be ending.
+        job.folder.mkdir(parents=True, exist_ok=True)
+        for left in job.folder.glob(f"{SCRATCH}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        self._scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=job.folder))
         restore = str(checkpoint / "state") if checkpoint else None
         config = nemo_config(job, str(self._scratch), restore)
         config_path = job.folder / YAML_NAME
@@ -73,13 +77,8 @@ class NemoSession:
         """See :class:`recipes.engines.protocol.Session`."""
         self._tell("save")
         written = Path(self._next("saved")["path"])
-        part = folder.with_name(folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        shutil.copytree(written / "model", part / "adapter", ignore=shutil.ignore_patterns("*.pt", ".*"))
-        shutil.move(written, part / "state")
-        shutil.rmtree(folder, ignore_errors=True)
-        part.replace(folder)
+        shutil.copytree(written / "model", folder / "adapter", ignore=shutil.ignore_patterns("*.pt", ".*"))
+        shutil.move(written, folder / "state")
 
     def close(self) -> None:
         """See :class:`recipes.engines.protocol.Session`."""
@@ -149,6 +148,7 @@ def _environment(job: Job) -> dict[str, str]:
         **inherited,
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
         "PODIUM_THREADS": str(job.threads),
+        "PODIUM_OWNER": str(os.getpid()),
         "OMP_NUM_THREADS": str(job.threads),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -1,0 +1,71 @@
+"""What a session of a sweep has to do, read from the ledger: what is known, what goes on, what only lacks its score."""
+
+from dataclasses import dataclass
+
+from launchers import checkpoints
+from launchers.search import Known
+from sweeps.facts import Pool
+from sweeps.sweep import Sweep
+from sweeps.trial import Trial, make_trial
+from tracking.ledger import Ledger, State, SweepState
+from tracking.meters.cost import cost_of
+
+UNFINISHED = (State.PENDING, State.RUNNING, State.PAUSED, State.PREEMPTED, State.EVALUATING)
+
+
+@dataclass(frozen=True)
+class Agenda:
+    """The start of a session.
+
+    Attributes:
+        known: Every trial of the sweep's present version, in the order of their numbers.
+        train: Of these, the ones to train or to go on with.
+        evaluate: Ids of those that are trained and not evaluated.
+        next_number: Of the next new trial, whatever version it belongs to.
+    """
+
+    known: tuple[Known, ...]
+    train: tuple[Trial, ...]
+    evaluate: tuple[str, ...]
+    next_number: int
+
+
+def make_agenda(ledger: Ledger, sweep: Sweep, *, retry: bool) -> Agenda:
+    """Read where the last session stopped, and write that its unfinished trials wait again.
+
+    Args:
+        ledger: Open for writing.
+        sweep: The version that the ledger ends with.
+        retry: Take up failed trials too.
+    """
+    state = ledger.read()
+    known, train, evaluate = [], [], []
+    for one in sorted(state.trials.values(), key=lambda trial: trial.number):
+        trial = make_trial(sweep, one.number, one.values, one.repeat)
+        takes_up = one.state in UNFINISHED or one.halted or (retry and one.state is State.FAILED)
+        trained = one.adapter is not None and checkpoints.latest(state.folder / "trials" / one.id) is None
+        if takes_up and trained:
+            evaluate.append(one.id)
+            if one.state is not State.EVALUATING:
+                ledger.append("state", trial=one.id, state=State.EVALUATING)
+        elif takes_up:
+            train.append(trial)
+            if one.state is not State.PENDING:
+                ledger.append("state", trial=one.id, state=State.PENDING)
+        score = one.metrics.get(sweep.spec.search.metric)
+        known.append(Known(trial, score, open=takes_up and (not trained or score is None)))
+    number = max((trial.number for trial in state.every_trial.values()), default=-1) + 1
+    return Agenda(tuple(known), tuple(train), tuple(evaluate), number)
+
+
+def charge_lost_session(ledger: Ledger, units: int, state: SweepState) -> None:
+    """Charge the trials that ran when a driver was killed, from their start to when it was last heard of."""
+    if not state.sessions or state.sessions[-1].ended is not None:
+        return
+    last = state.sessions[-1].last
+    pools = {name: Pool.model_validate(pool) for name, pool in state.facts["pools"].items()}
+    for trial in state.trials.values():
+        if trial.state is State.RUNNING and trial.running_since is not None:
+            pool = pools.get(trial.pool) or next(iter(pools.values()))
+            seconds = max(0.0, last - trial.running_since)
+            ledger.append("cost", **vars(cost_of("training", pool, seconds * units, trial.id)))

@@ -1,0 +1,87 @@
+"""Versions of a sweep: what a submitted YAML changes against the run folder, and which trials stay points of it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from sweeps.space import Space
+from sweeps.sweep import Sweep
+from sweeps.trial import make_trial
+from sweeps.values import lookup
+from tracking.ledger import SweepState, TrialState
+
+COMPARED_FACTS = ("base_identity", "start_identity", "data_identity", "evaluation_files", "pools")
+SHOWN_LENGTH = 60
+
+
+def changes(state: SweepState, content: Mapping[str, Any]) -> list[str]:
+    """What a ``sweep`` event would change against the state's present version, one ``path: old → new`` each.
+
+    Paths on this machine, versions of libraries and the code's commit are no change: they decide no result.
+    """
+    before, after = _compared(state.spec, state.recipe, state.facts), _compared(**_parts(content))
+    differ = [path for path in dict.fromkeys([*before, *after]) if before.get(path) != after.get(path)]
+    written = {path.removeprefix("set.") for path in differ if path.startswith("set.")}
+    return [
+        f"{path}: {_shown(before.get(path))} → {_shown(after.get(path))}"
+        for path in differ
+        if path.removeprefix("recipe.") not in written  # told as it was written
+    ]
+
+
+def kept(state: SweepState, sweep: Sweep) -> dict[str, dict[str, Any]]:
+    """The trials of any version that are points of this one, with their values in it: they are not run again."""
+    found = ((trial, _point_of(state, sweep, trial)) for trial in state.every_trial.values())
+    return {trial.id: values for trial, values in found if values is not None}
+
+
+def _point_of(state: SweepState, sweep: Sweep, trial: TrialState) -> dict[str, Any] | None:
+    path = state.folder / "trials" / trial.id / "trial.yaml"
+    if not path.is_file():
+        return None
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    starts = [sweep.space.default_values()] if sweep.spec.search.start_at == "default" else []
+    inside = _values_in(sweep.space, settings)
+    for point in [*starts, *([inside] if inside is not None else [])]:
+        made = make_trial(sweep, trial.number, point, trial.repeat)
+        if made.id == trial.id:
+            return made.values
+    return None
+
+
+def _values_in(space: Space, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The point at which these settings lie, or None where they lie outside the space."""
+    try:
+        values = {key: lookup(settings, key) for key in space.dimensions}
+    except KeyError:
+        return None
+    for key, dimension in space.dimensions.items():
+        active = dimension.when is None or dimension.when.holds(values, space.defaults)
+        if active and not dimension.distribution.contains(values[key]):
+            return None
+    return values
+
+
+def _parts(content: Mapping[str, Any]) -> dict[str, Any]:
+    # As the ledger would give it back: JSON knows no tuples.
+    return {key: json.loads(json.dumps(content[key])) for key in ("spec", "recipe", "facts")}
+
+
+def _compared(spec: Mapping[str, Any], recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    told = {key: facts.get(key) for key in COMPARED_FACTS}
+    return dict([*_flat(spec, ""), *_flat(recipe, "recipe."), *_flat(told, "")])
+
+
+def _flat(value: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, inner in value.items():
+        if isinstance(inner, Mapping) and inner:
+            yield from _flat(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", inner
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else "–" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHOWN_LENGTH else text[: SHOWN_LENGTH - 1] + "…"

@@ -1,0 +1,276 @@
+"""Sweeps in which something is killed, run to their end all the same, and what that cost.
+
+``python -m tests.chaos.scenarios`` runs all of them and writes the table of docs/robustness.md.
+"""
+
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.kills import (
+    MOMENTS,
+    Losses,
+    events,
+    kill,
+    losses,
+    mlflow_runs,
+    podium_dying,
+    processes_of,
+    state_of,
+    wait_until,
+)
+from tests.launchers.running import ROOT, command, environment, podium
+from tests.tracking.serving import Server
+from tracking.ledger import SweepState, read
+
+SWEEP = """\
+name: killed
+recipe: tiny_commerce_sft
+set: {train.max_steps: 12, train.validate_every: 3, train.validation_rows: 8, generate.max_new_tokens: 8}
+space:
+  optimizer.name: choice(adam, adamw)
+  optimizer.lr: loguniform(1e-3, 2e-2)
+  lora.rank: choice(4, 8)
+search: {trials: 4, seed: 0}
+evaluate: {metrics: [shopping], dev: 4, challenge: 4, latency_top: 0}
+champion: {minimize: val/loss}
+"""
+NAME = "killed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One row of the table.
+
+    Attributes:
+        killed: What was killed, and when.
+        losses: Against the same sweep undisturbed.
+        recovered_s: From the kill (or from the next command's start, where the driver died) to the next new event.
+        left_behind: Processes of the sweep that were still there twenty seconds after the kill.
+        code: What the last command ended with.
+    """
+
+    killed: str
+    losses: Losses
+    recovered_s: list[float]
+    left_behind: list[str]
+    code: int
+
+
+def undisturbed(folder: Path) -> SweepState:
+    """The same sweep with nothing killed."""
+    home = folder / "home"
+    done = podium(home, "submit", str(_write(folder)))
+    assert done.returncode == 0, done.stderr
+    return read(home / "runs" / NAME)
+
+
+def driver_killed(folder: Path, reference: SweepState, moments: Any = MOMENTS) -> Outcome:
+    """One sweep whose driver is killed at each moment in turn, and taken up again with the same command each time."""
+    home, sweep = folder / "home", _write(folder)
+    left: list[str] = []
+    starts = []
+    for moment in moments:
+        starts.append(time.time())
+        died = podium_dying(home, moment, "submit", str(sweep))
+        assert died.returncode == -9, f"{moment.name}: {died.returncode}\n{died.stderr}"
+        left += _left_behind(home)
+    starts.append(time.time())
+    done = podium(home, "submit", str(sweep))
+    assert done.returncode == 0, done.stderr
+    recovered = [_first_news(home / "runs" / NAME, start) - start for start in starts[1:]]
+    return Outcome(f"the driver, at {len(moments)} moments", losses(home, NAME, reference), recovered, left, 0)
+
+
+def process_killed(
+    folder: Path, reference: SweepState, told: str, find: Callable[[Path], int | None], times: int = 1
+) -> Outcome:
+    """A process of a running sweep is killed, ``times`` times; the driver goes on by itself."""
+    home = folder / "home"
+    run = home / "runs" / NAME
+    with _submitting(home, _write(folder)) as driver:
+        recovered: list[float] = []
+        for number in range(times):
+            reports = 3 + 4 * number
+            wait_until(lambda at_least=reports: _reports(run) >= at_least, 120, "the trials' reports")
+            pid = wait_until(lambda: find(home), 30, told)
+            kill(pid)
+            recovered.append(_next_report(run, time.time()))
+        _, err = driver.communicate(timeout=240)
+    assert driver.returncode == 0, err
+    return Outcome(told, losses(home, NAME, reference), recovered, _left_behind(home), driver.returncode)
+
+
+def mlflow_killed(folder: Path, reference: SweepState) -> Outcome:
+    """The MLflow server dies in mid-sweep, in the middle of whatever it is doing, and comes back ten seconds later."""
+    home = folder / "home"
+    run = home / "runs" / NAME
+    server = Server(folder)
+    server.start()
+    try:
+        with _submitting(home, _write(folder), MLFLOW_TRACKING_URI=server.uri) as driver:
+            wait_until(lambda: _reports(run) >= 3, 120, "the trials' reports")
+            known = len(mlflow_runs(server.uri, NAME))
+            server.stop()
+            wait_until(lambda: _reports(run) >= 9, 120, "more reports with MLflow away")
+            time.sleep(10)
+            server.start()
+            recovered = _caught_up(server.uri, known, time.time())
+            _, err = driver.communicate(timeout=240)
+        assert driver.returncode == 0, err
+        lost = losses(home, NAME, reference, server.uri)
+        return Outcome("the MLflow server, for 10 s and more", lost, [recovered], _left_behind(home), driver.returncode)
+    finally:
+        server.stop()
+
+
+def worker(home: Path) -> int | None:
+    """A trial's Ray worker: the parent of its trainer."""
+    trainer_pid = trainer(home)
+    if trainer_pid is None:
+        return None
+    return int(Path(f"/proc/{trainer_pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def trainer(home: Path) -> int | None:
+    """A trial's training process."""
+    return _named(home, "recipes.engines.nemo.child")
+
+
+def raylet(home: Path) -> int | None:
+    """Ray's process for this node."""
+    return _named(home, "/raylet/raylet ")
+
+
+def gcs(home: Path) -> int | None:
+    """Ray's process for the cluster."""
+    return _named(home, "/gcs_server ")
+
+
+def all_outcomes(folder: Path) -> list[Outcome]:
+    """Every scenario, one after the other."""
+
+    def fresh(name: str) -> Path:
+        (folder / name).mkdir()
+        return folder / name
+
+    reference = undisturbed(fresh("undisturbed"))
+    return [
+        driver_killed(fresh("driver"), reference),
+        process_killed(fresh("worker"), reference, "a trial's Ray worker", worker),
+        process_killed(fresh("trainer"), reference, "a trial's training process", trainer),
+        process_killed(fresh("raylet"), reference, "Ray's node process, twice", raylet, times=2),
+        process_killed(fresh("gcs"), reference, "Ray's cluster process", gcs),
+        mlflow_killed(fresh("mlflow"), reference),
+    ]
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """The rows in Markdown."""
+    heads = ["killed with -9", "trials lost", "trials doubled", "results changed", "evaluations doubled"]
+    heads += ["MLflow runs doubled", "left open", "processes left", "seconds to recover", "steps repeated"]
+    lines = [f"| {' | '.join(heads)} |", f"|-{'|-:' * (len(heads) - 1)}|"]
+    for one in outcomes:
+        lost = one.losses
+        seconds = sorted(one.recovered_s)
+        shown = f"{seconds[len(seconds) // 2]:.0f}" if len(seconds) < 3 else f"{seconds[0]:.0f}–{seconds[-1]:.0f}"
+        cells = [lost.trials_lost, lost.trials_doubled, lost.results_changed, lost.evaluations_doubled]
+        cells += [lost.runs_doubled, lost.runs_open, len(one.left_behind)]
+        lines.append(f"| {one.killed} | {' | '.join(map(str, cells))} | {shown} | {lost.steps_repeated} |")
+    return "\n".join(lines)
+
+
+def _write(folder: Path) -> Path:
+    path = folder / "killed.yaml"
+    path.write_text(SWEEP)
+    return path
+
+
+@contextmanager
+def _submitting(home: Path, sweep: Path, **variables: str) -> Any:
+    driver = subprocess.Popen(
+        command("submit", str(sweep)),
+        cwd=ROOT,
+        env=environment(home) | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield driver
+    finally:
+        if driver.poll() is None:
+            driver.kill()
+            driver.wait()
+
+
+def _left_behind(home: Path) -> list[str]:
+    """Processes of this home that do not end by themselves within twenty seconds. They are ended then."""
+    deadline = time.monotonic() + 20
+    while (there := processes_of(home)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    for pid in there:
+        kill(pid)
+    return list(there.values())
+
+
+def _first_news(folder: Path, after: float) -> float:
+    """When the first thing happened after a command's start that is more than its having begun."""
+    starting = ("sweep", "begin", "mlflow", "cost")
+    told = (event for event in events(folder) if event["t"] > after and event["event"] not in starting)
+    return float(next(told)["t"])
+
+
+def _reports(folder: Path) -> int:
+    state = state_of(folder)
+    return sum(len(trial.reports) for trial in state.trials.values()) if state else 0
+
+
+def _next_report(folder: Path, after: float) -> float:
+    """Seconds until some trial that had to start again reports."""
+
+    def restarted() -> float | None:
+        told = [event for event in events(folder) if event["t"] > after]
+        again = {event["trial"]: event["t"] for event in told if event.get("state") == "RUNNING"}
+        times = [
+            event["t"] for event in told if event["event"] == "report" and event["t"] > again.get(event["trial"], 1e12)
+        ]
+        return min(times) - after if times else None
+
+    seconds: float = wait_until(restarted, 120, "a report of a restarted trial")
+    return seconds
+
+
+def _named(home: Path, words: str) -> int | None:
+    return next((pid for pid, line in processes_of(home).items() if words in line), None)
+
+
+def _caught_up(uri: str, runs: int, after: float) -> float:
+    """Seconds until the server knows of more runs than it did."""
+    wait_until(lambda: len(mlflow_runs(uri, NAME)) > runs, 120, "MLflow's catching up")
+    return time.time() - after
+
+
+def main() -> None:
+    from launchers.run_folder import commit
+
+    page = ROOT / "docs" / "robustness.md"
+    with tempfile.TemporaryDirectory() as folder:
+        rows = table(all_outcomes(Path(folder)))
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, commit {commit()}"
+    print(rows)
+    begin, end = "<!-- the table: written by `python -m tests.chaos.scenarios` -->", "<!-- its end -->"
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    text = f"{before}{begin}\n{rows}\n\nMeasured on {machine}.\n{end}{rest.partition(end)[2]}"
+    page.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

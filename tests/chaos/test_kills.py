@@ -1,0 +1,44 @@
+"""Whatever is killed, the sweep comes to the same end: no trial lost, none run twice, no run of MLflow left open."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import scenarios
+from tests.chaos.kills import MOMENTS
+from tracking.ledger import SweepState
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> SweepState:
+    """The sweep with nothing killed."""
+    return scenarios.undisturbed(tmp_path_factory.mktemp("undisturbed"))
+
+
+def check(outcome: scenarios.Outcome) -> None:
+    assert outcome.losses.none, outcome.losses
+    assert outcome.left_behind == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_driver_is_killed_at_every_moment(tmp_path: Path, reference: SweepState) -> None:
+    check(scenarios.driver_killed(tmp_path, reference, MOMENTS))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("find", "times"), [(scenarios.worker, 1), (scenarios.trainer, 1), (scenarios.raylet, 2), (scenarios.gcs, 1)]
+)
+def test_a_process_of_a_running_sweep_is_killed(
+    tmp_path: Path, reference: SweepState, find: Callable[[Path], int | None], times: int
+) -> None:
+    check(scenarios.process_killed(tmp_path, reference, find.__name__, find, times))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_mlflow_server_is_killed_in_mid_sweep(tmp_path: Path, reference: SweepState) -> None:
+    check(scenarios.mlflow_killed(tmp_path, reference))

@@ -1,0 +1,167 @@
+"""A changed YAML under the same name: what is told, which trials stay, and that no session draws one twice."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from launchers.agenda import make_agenda
+from launchers.build import Built, build
+from launchers.run_folder import prepare
+from launchers.search import DistinctSearch, Slots
+from sweeps.design_points import planned_points
+from sweeps.trial import Trial, make_trial
+from tracking.ledger import Ledger, State
+
+SWEEP = """\
+name: versions
+recipe: tiny_commerce_sft
+set: {{train.max_steps: {steps}, train.validate_every: 2}}
+space:
+  optimizer.name: choice(adam, adamw)
+  optimizer.lr: {lr}
+  optimizer.weight_decay: {{when: optimizer.name == adamw, value: choice(0.0, 0.01)}}
+  lora.rank: {rank}
+search: {{trials: {trials}, seed: 1}}
+evaluate: {{metrics: [shopping]}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PODIUM_HOME", str(tmp_path / "home"))
+
+
+def sweep(folder: Path, **changes: Any) -> Built:
+    values = {"steps": 8, "lr": "loguniform(1e-4, 1e-2)", "rank": "choice(4, 8)", "trials": 8, **changes}
+    path = folder / "versions.yaml"
+    path.write_text(SWEEP.format(**values))
+    return build(path)
+
+
+def session(built: Built, folder: Path, most: int | None = None, draw: random.Random | None = None) -> list[str]:
+    """What a driver does with the ledger, without training: it ends after ``most`` trials, or in the middle of one."""
+    handed_out: list[str] = []
+    with Ledger(folder) as ledger:
+        prepare(built, ledger)
+        agenda = make_agenda(ledger, built.sweep, retry=False)
+        design = planned_points(built.sweep)
+
+        def begin(trial: Trial) -> bool:
+            (folder / "trials" / trial.id).mkdir(parents=True, exist_ok=True)
+            (folder / "trials" / trial.id / "trial.yaml").write_text(yaml.safe_dump(trial.settings))
+            fields = {"number": trial.number, "values": trial.values, "max_steps": trial.max_steps}
+            ledger.append("trial", trial=trial.id, pool="cpu", **fields)
+            return True
+
+        search = DistinctSearch(
+            built.sweep.space,
+            design.trials,
+            design.num_trials,
+            lambda number, values, repeat: make_trial(built.sweep, number, values, repeat),
+            lambda trial: {"trial": trial.id, "steps": trial.max_steps},
+            Slots(2),
+            metric="val/loss",
+            mode="min",
+            seed=1,
+            known=agenda.known,
+            unfinished=agenda.train,
+            next_number=agenda.next_number,
+            begin=begin,
+        )
+        for number in range(100):
+            if most is not None and len(handed_out) >= most:
+                break
+            config = search.suggest(f"tune-{number}")
+            if not isinstance(config, dict):
+                break
+            trial = config["trial"]
+            handed_out.append(trial)
+            ledger.append("state", trial=trial, state=State.RUNNING)
+            if draw is not None and draw.random() < 0.3:
+                break  # the driver dies
+            loss = int(trial[:6], 16) / 2**24
+            ledger.append("report", trial=trial, step=config["steps"], metrics={"val/loss": loss})
+            ledger.append("state", trial=trial, state=State.DONE)
+            search.on_trial_complete(f"tune-{number}", {"val/loss": loss})
+    return handed_out
+
+
+def test_the_same_yaml_is_no_new_version(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert len(session(sweep(tmp_path), folder)) == 8
+    assert session(sweep(tmp_path), folder) == []
+    with Ledger(folder) as ledger:
+        assert ledger.read().version == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sessions_that_die_anywhere_draw_every_trial_once(tmp_path: Path, seed: int) -> None:
+    folder, draw, finished = tmp_path / "run", random.Random(seed), 0
+    built = sweep(tmp_path)
+    for _ in range(60):
+        session(built, folder, draw=draw)
+        with Ledger(folder) as ledger:
+            state = ledger.read()
+        finished = sum(trial.state is State.DONE for trial in state.trials.values())
+        if finished == 8:
+            break
+    assert finished == len(state.trials) == 8
+    assert sorted(trial.number for trial in state.trials.values()) == list(range(8))
+    lines = (folder / "ledger.jsonl").read_text().splitlines()
+    assert sum('"event": "trial"' in line for line in lines) == 8
+
+
+def test_more_trials_keep_all_that_were_run(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    first = session(sweep(tmp_path), folder)
+    more = session(sweep(tmp_path, trials=11), folder)
+    assert len(more) == 3
+    assert not set(more) & set(first)
+    with Ledger(folder) as ledger:
+        state = ledger.read()
+    assert state.versions[-1].changes == ("search.trials: 8 → 11",)
+    assert [trial.version for trial in state.every_trial.values()] == [1] * 8 + [2] * 3
+    assert state.history == {}
+
+
+def test_a_narrower_space_keeps_the_trials_inside_it(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    session(sweep(tmp_path), folder)
+    again = session(sweep(tmp_path, lr="loguniform(1e-3, 1e-2)"), folder)
+    with Ledger(folder) as ledger:
+        state = ledger.read()
+    defaults = next(trial for trial in state.every_trial.values() if trial.number == 0)
+    for trial in state.every_trial.values():
+        inside = 1e-3 <= trial.values["optimizer.lr"] <= 1e-2 or trial is defaults
+        assert (trial.id in state.trials) == inside
+    assert len(state.trials) == 8
+    assert len(state.every_trial) == 8 + len(again)
+    assert 0 < len(again) < 8
+    back = session(sweep(tmp_path), folder)
+    assert back == [], "the first space again: everything in it is known, and more than was asked for"
+
+
+def test_another_number_of_steps_is_another_sweep_of_trials(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    first = session(sweep(tmp_path), folder)
+    second = session(sweep(tmp_path, steps=10), folder)
+    assert len(second) == 8
+    assert not set(first) & set(second)
+    with Ledger(folder) as ledger:
+        state = ledger.read()
+    assert set(state.history) == set(first)
+    assert state.versions[-1].changes == ("set.train.max_steps: 8 → 10",)
+    assert (folder / "spec-1.yaml").exists()
+
+
+def test_a_key_that_is_swept_from_now_on_keeps_trials_by_their_settings(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    first = session(sweep(tmp_path, rank="choice(8)"), folder)
+    session(sweep(tmp_path, rank="choice(8, 16)"), folder)
+    with Ledger(folder) as ledger:
+        state = ledger.read()
+    assert set(first) <= set(state.trials)
+    assert {trial.values["lora.rank"] for trial in state.trials.values()} == {8, 16} or len(state.trials) == len(first)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sweeps.errors import InvalidInput, PodiumError
@@ -32,7 +33,7 @@ def show_error(error: PodiumError) -> None:
     """An error in words. Problems of a file come one a line, each with its place."""
     if isinstance(error, InvalidInput):
         count = len(error.problems)
-        source = f" in {error.source}" if error.source else ""
+        source = f" in {escape(error.source)}" if error.source else ""
         if count > 1 or source:
             messages.print(f"[red bold]{count} problem{'s' if count > 1 else ''}{source}:[/]")
         for problem in error.problems:
@@ -64,10 +65,11 @@ def show_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[s
         table.add_column(heading, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
     for row in rows:
         table.add_row(*(short(row.get(key)) for key in columns), style=row.get("_style"))
-    out = Console(highlight=False)
+    # A user's own words are in it: brackets are no markup and :names: no pictures.
+    out = Console(highlight=False, markup=False, emoji=False)
     # Into a pipe or a narrow terminal, a table that is cut is worth nothing: let lines be long.
     if not out.is_terminal:
-        out = Console(highlight=False, width=max(200, out.width))
+        out = Console(highlight=False, markup=False, emoji=False, width=max(200, out.width))
     out.print(table)
 
 

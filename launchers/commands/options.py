@@ -5,14 +5,27 @@ from typing import Annotated
 
 import typer
 
+from launchers.completion import settings, sweep_names, trial_names
 from launchers.output import Format
 
 SweepFile = Annotated[Path, typer.Argument(help="The sweep's YAML file.", metavar="SWEEP.yaml")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(help="Changes to it, e.g. search.trials=40 set.train.max_steps=300", metavar="[KEY=VALUE]…"),
+    typer.Argument(
+        help="Changes to it, e.g. search.trials=40 set.train.max_steps=300",
+        metavar="[KEY=VALUE]…",
+        autocompletion=settings,
+    ),
 ]
 SweepName = Annotated[
-    str | None, typer.Argument(help="A sweep's name; the latest one when none is given.", metavar="[SWEEP]")
+    str | None,
+    typer.Argument(
+        help="A sweep's name; the latest one when none is given.", metavar="[SWEEP]", autocompletion=sweep_names
+    ),
+]
+TrialName = Annotated[
+    str | None,
+    typer.Option("--trial", "-t", help="A trial's id (or its beginning) or number.", autocompletion=trial_names),
 ]
 Output = Annotated[Format, typer.Option("-o", "--output", help="How to print the result.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Yes, more than 10,000 trials are meant.")]

@@ -15,6 +15,7 @@ from recipes.schema import Recipe
 from tracking.ledger import Ledger
 
 WEIGHTS = "adapter_model.safetensors"
+NOT_JUDGING = ("timeout", "concurrency")  # of a judge's settings: they change no verdict
 BASE = "base"
 BASE_SCHEMA = "base+schema"
 
@@ -76,7 +77,7 @@ class Arms:
             "metrics": job.metrics,
             "files": evaluation_files(self._built),
             "metric_schema": job.metric_schema,
-            "judge": job.judge,
+            "judge": {key: value for key, value in (job.judge or {}).items() if key not in NOT_JUDGING},
             "max_new_tokens": job.max_new_tokens,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,11 +1,13 @@
 """From a sweep YAML to a sweep that can be planned and run: the recipe is composed, the rows read, the pools found."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from launchers import home
 from launchers.pools import load_pools
+from recipes import objects
 from recipes.compose import compose, typed
 from recipes.data.splits import SplitRows
 from recipes.facts import key_facts, recipe_facts
@@ -14,7 +16,7 @@ from sweeps.errors import InvalidInput, Problem
 from sweeps.facts import Pool
 from sweeps.spec import LoadedSpec, Sweep, read_spec, resolve
 
-INPUT_GROUPS = ("base.", "data.")  # what is set here decides the facts: size, rows, hashes
+INPUTS = ("base.", "data.", "lora.targets")  # what is set here decides the facts: size, rows, hashes, widths
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,20 @@ class Built:
     overrides: tuple[str, ...]
 
 
-def build(path: Path, overrides: Sequence[str] = ()) -> Built:
+def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_dir: Path | None = None) -> Built:
     """Read and check everything; start nothing.
+
+    Args:
+        path: The sweep's YAML.
+        overrides: ``key=value`` texts that are put on top of it.
+        yes: Whether more trials than anybody means by accident are meant (see ``sweeps.design_points.MANY``).
+        base_dir: What relative paths are taken from; the YAML's own folder unless it is given.
 
     Raises:
         InvalidInput: With all that is wrong with the sweep, each with its line.
     """
     loaded = read_spec(path, overrides)
-    base_dir = path.resolve().parent
+    base_dir = base_dir or path.resolve().parent
     raw = loaded.source.values
     recipe = raw.get("recipe")
     if not isinstance(recipe, str):
@@ -45,29 +53,39 @@ def build(path: Path, overrides: Sequence[str] = ()) -> Built:
         settings = compose(recipe, base_dir=base_dir)
     except InvalidInput as error:
         raise loaded.error(
-            *(loaded.problem(("recipe",), problem.rule, problem.hint) for problem in error.problems)
+            *(loaded.problem(("recipe",), _with_place(problem), problem.hint) for problem in error.problems)
         ) from None
     _apply_inputs(settings, raw.get("set"))
+    loaded = replace(loaded, problems=(*loaded.problems, *_check_files(loaded, base_dir)))
     try:
-        facts, rows = recipe_facts(settings, base_dir)
-        _check_files(loaded, base_dir)
+        facts, rows = recipe_facts(settings, base_dir, home.cache_folder())
     except InvalidInput as error:
         raise loaded.error(*(_at_its_line(loaded, problem) for problem in error.problems)) from None
     pools = load_pools(base_dir / "pools")
-    sweep = resolve(loaded, facts, pools)
+    sweep = resolve(loaded, facts, pools, yes=yes)
     _refuse_swept_data(loaded, sweep)
     devices = {pool.device for pool in sweep.pools}
     if len(devices) > 1:
         rule = "cpu and gpu pools cannot be mixed in one sweep: a trial's resources would differ"
-        raise loaded.error(loaded.problem(("pools",), rule, "write two sweeps"))
+        written = [pool.name for pool in sweep.pools]
+        raise loaded.error(loaded.problem(("pools",), f"{rule}, but got {', '.join(written)}", "write two sweeps"))
     _check_recipes(loaded, sweep)
     return Built(sweep, rows, sweep.pools, base_dir, path.read_text(encoding="utf-8"), tuple(overrides))
+
+
+def _with_place(problem: Problem) -> str:
+    """The rule of a problem within a recipe's file, and where in it."""
+    if problem.where == "recipe":
+        return problem.rule
+    return (
+        f"{problem.where}, line {problem.line}: {problem.rule}" if problem.line else f"{problem.where}: {problem.rule}"
+    )
 
 
 def _apply_inputs(settings: dict[str, Any], written: Any) -> None:
     known = key_facts()
     for key, value in (written or {}).items() if isinstance(written, dict) else ():
-        if isinstance(key, str) and key.startswith(INPUT_GROUPS) and key in known:
+        if isinstance(key, str) and key.startswith(INPUTS) and key in known:
             group, _, name = key.partition(".")
             settings[group][name] = value
 
@@ -79,23 +97,32 @@ def _at_its_line(loaded: LoadedSpec, problem: Problem) -> Problem:
     return problem
 
 
-def _check_files(loaded: LoadedSpec, base_dir: Path) -> None:
-    """Every file that evaluation will read is there, and the export goes where this version can put it."""
+def _check_files(loaded: LoadedSpec, base_dir: Path) -> list[Problem]:
+    """What is wrong with the files that evaluation will read, and with the place of the export."""
+    from tracking.meters.rehearsal import find_function, read_schema
+
     evaluate = loaded.source.block("evaluate")
-    entries = evaluate.get("metrics") or []
-    named = [entry.rpartition(":")[0] for entry in entries if isinstance(entry, str) and ".py:" in entry]
-    keyed = [("metrics", name) for name in named] + [("schema", evaluate.get("schema"))]
+    entries, schema = evaluate.get("metrics") or [], evaluate.get("schema")
+    found: list[tuple[str, Problem | None]] = [
+        ("metrics", find_function(entry, base_dir))
+        for entry in ([entries] if isinstance(entries, str) else entries if isinstance(entries, list) else [])
+        if isinstance(entry, str) and ".py:" in entry
+    ]
+    if isinstance(schema, str) and schema:
+        found.append(("schema", read_schema(schema, base_dir)))
     problems = [
-        loaded.problem(("evaluate", key), f"no such file: {name}", f"relative paths are taken from {base_dir}")
-        for key, name in keyed
-        if isinstance(name, str) and not (base_dir / Path(name).expanduser()).is_file()
+        loaded.problem(("evaluate", key), problem.rule, problem.hint) for key, problem in found if problem is not None
     ]
     to = loaded.source.block("export").get("to")
-    if isinstance(to, str) and "://" in to:
-        rule = f"this version exports to folders only, got {to!r}"
-        problems.append(loaded.problem(("export", "to"), rule, "give a folder, and copy the bundle from there"))
-    if problems:
-        raise InvalidInput(problems)
+    if isinstance(to, str) and objects.is_url(to):
+        try:
+            objects.folder_of(to)
+        except InvalidInput as error:
+            problems += [
+                loaded.problem(("export", "to"), f"{problem.where}: {problem.rule}", problem.hint)
+                for problem in error.problems
+            ]
+    return problems
 
 
 def _check_recipes(loaded: LoadedSpec, sweep: Sweep) -> None:

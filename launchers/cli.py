@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from launchers import __doc__ as _room
-from launchers.commands import decide, follow, look, plan, run
+from launchers.commands import decide, doctor, follow, gc, init, look, plan, run
 from launchers.output import messages, show_error
 from sweeps.errors import PodiumError
 
@@ -29,10 +29,15 @@ app = typer.Typer(
 )
 
 _COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
+    ("init", init.init, "Run a sweep"),
     ("plan", plan.plan, "Run a sweep"),
     ("submit", run.submit, "Run a sweep"),
+    ("resume", run.resume, "Run a sweep"),
+    ("retry", run.retry, "Run a sweep"),
+    ("extend", run.extend, "Run a sweep"),
     ("status", look.status, "Watch it"),
     ("logs", follow.logs, "Watch it"),
+    ("pause", follow.pause, "Watch it"),
     ("stop", follow.stop, "Watch it"),
     ("dashboard", follow.dashboard, "Watch it"),
     ("leaderboard", look.leaderboard, "Decide"),
@@ -43,6 +48,8 @@ _COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
     ("export", decide.export, "Take it away"),
     ("verify", decide.verify, "Take it away"),
     ("try", decide.try_query, "Take it away"),
+    ("doctor", doctor.doctor, "Keep it well"),
+    ("gc", gc.gc, "Keep it well"),
 )
 for name, function, panel in _COMMANDS:
     app.command(name, rich_help_panel=panel)(function)

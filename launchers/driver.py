@@ -62,7 +62,7 @@ def tune_trials(
     have = pools.require(sweep.pools, units, nodes)
     capacity = sum(count // units for count in have.values())
     slots = Slots(min(capacity, spec.concurrency or capacity))
-    design = planned_points(sweep)
+    design = planned_points(sweep, most=spec.search.trials)
     if design.exhausted:
         say(f"the space has only {design.num_trials} distinct trials, fewer than search.trials = {spec.search.trials}")
     folder = ledger.folder

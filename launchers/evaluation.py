@@ -57,6 +57,7 @@ def evaluate(job: EvaluationJob) -> dict[str, Any]:
     began = time.time()
     _limit_threads(job)
     from recipes import generation
+    from tracking.meters.judge import RubricJudge
     from tracking.meters.metrics import load_metric
     from tracking.meters.quality import score_answers
 
@@ -71,7 +72,7 @@ def evaluate(job: EvaluationJob) -> dict[str, Any]:
     )
     answers = model.answer([item.messages for item in items], job.schema)
     metrics = [load_metric(name, Path(job.base_dir), job.metric_schema) for name in job.metrics]
-    judge = _judge(job.judge) if job.judge else None
+    judge = RubricJudge.of(job.judge) if job.judge else None
     result = score_answers(items, answers, metrics, judge)
     result.write_items(Path(job.out))
     return {
@@ -140,19 +141,6 @@ def item_of(row: dict[str, Any], number: int) -> Any:
     rest = {key: value for key, value in row.items() if key != "messages"}
     last = row["messages"][-1]["content"]
     return Item(id=str(row.get("id", number)), messages=row["messages"][:-1], reference=last, row=rest)
-
-
-def _judge(settings: dict[str, Any]) -> Any:
-    from tracking.meters.judge import RubricJudge
-
-    return RubricJudge(
-        settings["model"],
-        settings["endpoint"],
-        settings["rubric"],
-        api_key_env=settings.get("api_key_env"),
-        concurrency=settings["concurrency"],
-        timeout_s=settings["timeout"],
-    )
 
 
 def _limit_threads(job: EvaluationJob) -> None:

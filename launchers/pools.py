@@ -1,14 +1,16 @@
 """Pools: the kinds of machine that trials run on, and how many units of each a Ray cluster has."""
 
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from sweeps.errors import InvalidInput, Problem
-from sweeps.facts import Pool
+from sweeps.errors import InvalidInput, Problem, nearest
+from sweeps.facts import Pool, Price, Speed
 
 SHIPPED = Path(__file__).parent / "pools"
 LABEL = "ray.io/accelerator-type"
@@ -29,19 +31,30 @@ def load_pools(extra: Path | None = None) -> dict[str, Pool]:
 
 def _load(path: Path) -> Pool:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        price = content.get("price", {})
-        if "date" in price:
-            price["date"] = str(price["date"])
+        content = yaml.safe_load(path.read_bytes())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidInput(Problem(str(path), f"is not YAML: {' '.join(str(error).split())}")) from None
+    if not isinstance(content, dict):
+        raise InvalidInput(Problem(str(path), "must be a block of keys", f"as in {SHIPPED / 'cpu.yaml'}"))
+    price = content.get("price")
+    if isinstance(price, dict) and "date" in price:
+        content = {**content, "price": {**price, "date": str(price["date"])}}  # YAML reads it as a date
+    try:
         return Pool.model_validate({"name": path.stem, **content})
     except ValidationError as error:
-        problems = [
-            Problem(".".join(map(str, entry["loc"])), f"{entry['msg']}, got {entry['input']!r}")
-            for entry in error.errors(include_url=False)
-        ]
-        raise InvalidInput(problems, str(path)) from None
-    except yaml.YAMLError as error:
-        raise InvalidInput(Problem(str(path), f"not YAML: {error}")) from None
+        raise InvalidInput(list(map(_in_words, error.errors(include_url=False))), str(path)) from None
+
+
+def _in_words(entry: ErrorDetails) -> Problem:
+    *block, key = map(str, entry["loc"])
+    where = ".".join([*block, key])
+    if entry["type"] == "extra_forbidden":
+        models: dict[str, type[BaseModel]] = {"price": Price, "speed": Speed}
+        valid = tuple(models.get("".join(block), Pool).model_fields)
+        return Problem(where, f'unknown key "{key}"', nearest(key, valid))
+    if entry["type"] == "missing":
+        return Problem(where, "is missing")
+    return Problem(where, f"{entry['msg'][:1].lower()}{entry['msg'][1:]}, but got {reprlib.repr(entry['input'])}")
 
 
 def units(pool: Pool, nodes: Iterable[dict[str, Any]]) -> int:

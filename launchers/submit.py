@@ -4,6 +4,7 @@ The run folder's lock decides: who gets it runs a session of the sweep, who does
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from analysis.frame import open_sweep
@@ -11,10 +12,11 @@ from launchers import home
 from launchers.build import Built, build
 from launchers.join import follow
 from launchers.output import say
+from launchers.preflight import preflight
 from launchers.run_folder import exists, prepare, what_changed, writable_folder
 from launchers.session import caught_up, run_session
 from launchers.targets import check_target
-from sweeps.errors import InvalidInput, Problem
+from sweeps.errors import InvalidInput, PodiumError, Problem
 from tracking.ledger import Ledger, LedgerLocked, State, SweepState, is_open
 from tracking.mlflow_view import check
 
@@ -34,7 +36,12 @@ def run(built: Built, *, retry: bool = False) -> tuple[SweepState, int]:
     name = built.sweep.spec.name
     folder = writable_folder(name)
     if not is_open(folder):
-        check_services(built)
+        try:
+            check_services(built)
+        except PodiumError:
+            with suppress(OSError):
+                folder.rmdir()  # as it was: empty, unless the sweep was there before
+            raise
     while True:
         try:
             with Ledger(folder) as ledger:
@@ -100,19 +107,13 @@ def check_services(built: Built) -> None:
     """Ask everything that the sweep will need, before anything starts.
 
     Raises:
-        InvalidInput: The place of the export is not as it must be.
-        ServiceUnreachable: MLflow, the judge, or the object storage does not answer.
+        InvalidInput: The place of the export, the base on the hub, or a metric is not as it must be.
+        ServiceUnreachable: MLflow, the hub, the judge, or the object storage does not answer.
     """
     home.home().mkdir(parents=True, exist_ok=True)
     check(home.tracking_uri())
     check_target(built.sweep.spec.export.to, built.sweep.spec.name)
-    judge = built.sweep.spec.evaluate.judge
-    if judge is not None:
-        from tracking.meters.judge import RubricJudge
-
-        RubricJudge(
-            judge.model, judge.endpoint, judge.rubric, api_key_env=judge.api_key_env, timeout_s=judge.timeout
-        ).probe()
+    preflight(built)
 
 
 def is_finished(state: SweepState) -> bool:
@@ -127,6 +128,4 @@ def _failed(state: SweepState) -> int:
 def _refuse_a_change(built: Built, folder: Path) -> None:
     if exists(folder) and (changed := what_changed(built, folder)):
         rule = f"this sweep is running, and the YAML is another: {'; '.join(changed)}"
-        raise InvalidInput(
-            Problem("name", rule, "wait for its end, `podium stop` it, or choose another name")
-        )
+        raise InvalidInput(Problem("name", rule, "wait for its end, `podium stop` it, or choose another name"))

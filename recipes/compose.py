@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from recipes.schema import Recipe
 from sweeps.errors import InvalidInput, Problem, nearest
+from sweeps.source import read_source
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -43,7 +44,11 @@ def compose(name: str, groups: Mapping[str, str] | None = None, base_dir: Path =
         path = Path(name).expanduser()
         path = path if path.is_absolute() else base_dir / path
         if not path.is_file():
-            raise InvalidInput(Problem("recipe", f"no such file: {path}", f"or one of {', '.join(recipe_names())}"))
+            hint = f"a relative path is taken from {base_dir}; those that ship: {', '.join(recipe_names())}"
+            raise InvalidInput(Problem("recipe", f"no such file: {name}", hint))
+        # Hydra would expand every alias of a file that is made to have no end, and read one of any size.
+        if problems := read_source(path).problems:
+            raise InvalidInput(problems, str(path))
         folder, config = path.parent.resolve(), path.stem
     elif name not in recipe_names():
         raise InvalidInput(Problem("recipe", f"unknown recipe {name!r}", nearest(name, recipe_names())))

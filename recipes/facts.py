@@ -3,6 +3,7 @@
 import math
 import types
 import typing
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -68,21 +69,30 @@ def _one(info: FieldInfo) -> KeyFacts:
     )
 
 
-def recipe_facts(settings: dict[str, Any], base_dir: Path) -> tuple[RecipeFacts, splits.SplitRows]:
+def recipe_facts(
+    settings: dict[str, Any], base_dir: Path, cache: Path | None = None
+) -> tuple[RecipeFacts, splits.SplitRows]:
     """The facts of composed settings, and the rows that were read for them.
+
+    Args:
+        settings: As :func:`recipes.compose.compose` gives them.
+        base_dir: What relative paths are taken from.
+        cache: Where rows that were downloaded are kept.
 
     Raises:
         InvalidInput: The recipe, its base or its data cannot be used.
+        ServiceUnreachable: The rows are in object storage, and it does not answer.
     """
     recipe = typed(settings)
-    rows = splits.load(recipe.data, base_dir)
+    rows = splits.load(recipe.data, base_dir, cache)
     num_parameters, parameters_source = bases.num_parameters(recipe.base, base_dir)
     tokens, tokens_source = _tokens_per_row(recipe, rows, base_dir)
     _refuse_long_rows(recipe, rows, base_dir)
+    keys = _with_widest_rank(key_facts(), recipe, base_dir)
     facts = RecipeFacts(
         name=recipe.name,
         settings=recipe.model_dump(mode="json"),
-        keys=key_facts(),
+        keys=keys,
         training_groups=TRAINING_GROUPS,
         engine=recipe.engine,
         base_identity=bases.identity(recipe.base, base_dir),
@@ -100,26 +110,50 @@ def recipe_facts(settings: dict[str, Any], base_dir: Path) -> tuple[RecipeFacts,
     return facts, rows
 
 
-def _refuse_long_rows(recipe: Recipe, rows: splits.SplitRows, base_dir: Path) -> None:
-    """Refuse rows longer than ``data.max_tokens``; where the base is not local, going by their characters."""
-    limit = recipe.data.max_tokens
+def _with_widest_rank(keys: dict[str, KeyFacts], recipe: Recipe, base_dir: Path) -> dict[str, KeyFacts]:
+    """The keys with the rank that the base's narrowest adapted layer allows, where the base is local."""
     folder = bases.locate(recipe.base, base_dir)
-    long: list[tuple[str, int, int]] = []
-    for split, members in rows.rows.items():
-        for place, row in enumerate(members):
+    if folder is None:
+        return keys
+    found = bases.narrowest(folder, recipe.lora.targets)
+    if found is None:
+        rule = f"{recipe.lora.targets} match no layer of {folder}"
+        raise InvalidInput(Problem("lora.targets", rule, "patterns are of whole names: *.q_proj, *_proj"))
+    layer, width = found
+    if recipe.lora.rank > width:
+        raise InvalidInput(
+            Problem("lora.rank", f"must be at most {width}, the width of {layer}, but got {recipe.lora.rank}")
+        )
+    return {**keys, "lora.rank": replace(keys["lora.rank"], high=width, high_is=f"the width of {layer}")}
+
+
+def _refuse_long_rows(recipe: Recipe, rows: splits.SplitRows, base_dir: Path) -> None:
+    """Refuse rows longer than ``data.max_tokens`` or the base's context; by characters where the base is not local."""
+    folder = bases.locate(recipe.base, base_dir)
+    context = (bases.context(folder) if folder is not None else None) or math.inf
+    limit = min(recipe.data.max_tokens, context)
+    long: list[tuple[str, int]] = []
+    for members in rows.rows.values():
+        for row in members:
             texts = [message["content"] for message in row["messages"]]
             # A token is at least a byte: most rows need no counting.
             if sum(len(text.encode()) + TURN_TOKENS for text in texts) > limit:
-                tokens = _count(folder, texts)
+                tokens = count_tokens(folder, texts)
                 if tokens > limit:
-                    long.append((split, place, tokens))
+                    asked = next(message["content"] for message in row["messages"] if message["role"] == "user")
+                    long.append((asked, tokens))
     if long:
-        split, place, tokens = max(long, key=lambda one: one[2])
-        rule = f"{len(long)} rows are longer than {limit} tokens; the longest, row {place} of {split}, has {tokens}"
-        raise InvalidInput(Problem("data.max_tokens", rule, f"set data.max_tokens to {tokens}, or shorten the rows"))
+        asked, tokens = max(long, key=lambda one: one[1])
+        many = f"{len(long)} rows are" if len(long) > 1 else "a row is"
+        rule = f"{many} longer than {limit} tokens; the longest, with the question {asked[:40]!r}, has {tokens}"
+        hint = f"set data.max_tokens to {tokens}, or shorten the rows"
+        if tokens > context:
+            hint = f"shorten the rows: the base's max_position_embeddings is {context}"
+        raise InvalidInput(Problem("data.max_tokens", rule, hint))
 
 
-def _count(folder: Path | None, texts: list[str]) -> int:
+def count_tokens(folder: Path | None, texts: list[str]) -> int:
+    """The tokens of a conversation; going by its characters where the base is not local (``folder`` is None)."""
     turns = len(texts) * TURN_TOKENS
     if folder is None:
         return round(sum(map(len, texts)) / CHARS_PER_TOKEN) + turns
@@ -131,7 +165,11 @@ def _count(folder: Path | None, texts: list[str]) -> int:
 def _tokenizer(folder: Path) -> Any:
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    try:
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # of the library's own, without a class
+        rule = f"{folder / 'tokenizer.json'} cannot be read: {error}"
+        raise InvalidInput(Problem("base.path", rule, "copy or download it again")) from None
 
 
 def _tokens_per_row(recipe: Recipe, rows: splits.SplitRows, base_dir: Path) -> tuple[float, str]:
@@ -144,5 +182,5 @@ def _tokens_per_row(recipe: Recipe, rows: splits.SplitRows, base_dir: Path) -> t
         return tokens / len(
             sample
         ), f"{CHARS_PER_TOKEN:g} characters a token over {len(sample)} rows (the base is not local)"
-    total = sum(_count(folder, [message["content"] for message in row["messages"]]) for row in sample)
+    total = sum(count_tokens(folder, [message["content"] for message in row["messages"]]) for row in sample)
     return total / len(sample), f"the base's tokenizer over {len(sample)} rows"

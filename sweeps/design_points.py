@@ -10,7 +10,7 @@ from sweeps.space import Space
 from sweeps.sweep import Sweep
 from sweeps.trial import Trial, make_trial
 
-MAX_GRID = 10_000  # combinations that are written out one by one
+MANY = 10_000  # trials that nobody plans by accident; combinations that are written out one by one
 _ATTEMPTS_PER_TRIAL = 50
 
 
@@ -29,17 +29,19 @@ class Design:
     exhausted: bool
 
 
-def planned_points(sweep: Sweep) -> Design:
+def planned_points(sweep: Sweep, most: int = MANY) -> Design:
     """The trials of a sweep that are known in advance: the same ones for the same sweep and seed.
 
     Trial 0 is the recipe's defaults where ``search.start_at`` says so. A ``grid`` follows the order in which the space
-    is written, the last key fastest. ``random`` is a Latin hypercube. Of ``tpe`` and ``nsga2`` the first half, at least
-    five, is such a hypercube, and the rest is chosen from results. With ``search.seeds`` each point is repeated, and
-    its repeats have consecutive numbers.
+    is written, the last key fastest; of a larger one the first ``most`` points are given. ``random`` is a Latin
+    hypercube. Of ``tpe`` and ``nsga2`` the first half, at least five, is such a hypercube, and the rest is chosen from
+    results. With ``search.seeds`` each point is repeated, and its repeats have consecutive numbers.
     """
     search = sweep.spec.search
     wanted = search.trials
-    if search.algorithm in ("tpe", "nsga2"):
+    if search.algorithm == "grid":
+        wanted = min(search.trials, most)
+    elif search.algorithm in ("tpe", "nsga2"):
         wanted = min(search.trials, max(5, search.trials // 2))
     points, exhausted = _distinct(sweep, wanted, search.trials)
     trials = [
@@ -78,7 +80,7 @@ def _start(sweep: Sweep) -> list[Mapping[str, Any]]:
 
 
 def _is_enumerable(space: Space) -> bool:
-    return space.size is not None and space.size <= MAX_GRID
+    return space.size is not None and space.size <= MANY
 
 
 def _distinct(sweep: Sweep, wanted: int, total: int) -> tuple[list[Mapping[str, Any]], bool]:

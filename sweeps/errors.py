@@ -7,6 +7,7 @@ is our own mistake is an ``assert`` or any other exception, and ends with exit c
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class InvalidInput(PodiumError):
         self.problems = [problems] if isinstance(problems, Problem) else list(problems)
         self.source = source  # the file that the lines belong to
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    def __reduce__(self) -> tuple[type[Self], tuple[list[Problem], str]]:
+        return type(self), (self.problems, self.source)  # a worker's error comes to the driver pickled
 
 
 class ServiceUnreachable(PodiumError):

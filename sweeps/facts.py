@@ -82,3 +82,4 @@ class KeyFacts:
     exclusive_low: bool = False
     choices: tuple[Any, ...] | None = None
     optional: bool = False  # may be null
+    high_is: str = ""  # what ``high`` is, in words, where it is not a rule of the key itself

@@ -1,5 +1,6 @@
 """From a sweep YAML to a :class:`~sweeps.schema.SweepSpec`, with everything that is wrong told at once and in words."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from sweeps.errors import InvalidInput, Problem, nearest
 from sweeps.grammar import format_value, quote
-from sweeps.metrics import NAMES, find_metric
+from sweeps.metrics import BY_NAME, NAMES, find_metric
 from sweeps.schema import BUILT_IN_METRICS, SweepSpec
 from sweeps.source import Source, read_source
 from sweeps.space import read_entry
@@ -94,6 +95,8 @@ def check_source(source: Source) -> LoadedSpec:
     for key, value in source.block("space").items():
         read_entry(key, value, report)
     problems += _check_metrics(source)
+    if spec is not None:
+        problems += _check_bounds(spec, source)
     return LoadedSpec(source, tuple(dict.fromkeys(problems)), spec)
 
 
@@ -122,6 +125,19 @@ def _check_metrics(source: Source) -> Iterator[Problem]:
             better = "lower" if metric.direction == "min" else "higher"
             rule = f'mode "{mode}" is the worse side of {name}: {better} is better'
             yield source.problem((path[0], "mode"), rule, f"write mode: {metric.direction}")
+
+
+def _check_bounds(spec: SweepSpec, source: Source) -> Iterator[Problem]:
+    """Constraints that no trial could keep to, whatever comes out: ``quality/json_valid: ">= 95"``."""
+    for constraint in spec.champion.constraints:
+        metric = BY_NAME.get(constraint.metric)
+        if metric is None or any(map(constraint.holds, metric.range)):
+            continue
+        low, high = metric.range
+        limits = f"is from {low:g} to {high:g}" if high < math.inf else f"is never below {low:g}"
+        rule = f"{metric.name} {limits}, so nothing keeps to {constraint.op} {constraint.bound:g}"
+        hint = "95 % is written 0.95" if high == 1 else ""
+        yield source.problem(("champion", "subject_to", metric.name), rule, hint)
 
 
 def _metrics_written(source: Source) -> Iterator[tuple[_Path, str, str | None]]:
@@ -192,7 +208,8 @@ def _words(detail: ErrorDetails, path: _Path, source: Source) -> tuple[str, str]
         word, name = _LIMITS[kind]
         return f"must be {word} {format_value(canonical(context[name]))}, but got {_shown(value)}", ""
     if kind == "too_short":
-        return "must not be empty", ""
+        hint = "name what to try, for example optimizer.lr: loguniform(1e-5, 1e-3)" if path == ("space",) else ""
+        return "must not be empty", hint
     return f"{detail['msg'][:1].lower()}{detail['msg'][1:]}, but got {_shown(value)}", ""
 
 

@@ -1,5 +1,6 @@
 """The names under which everything is measured, in the ledger, in MLflow and in a sweep YAML."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,11 @@ class Metric:
     def while_training(self) -> bool:
         """Whether a trial reports it while it trains, so that early stopping can use it."""
         return self.name.startswith(("train/", "val/"))
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The least and the most that it can be."""
+        return 0.0, {"share": 1.0, "0–1": 1.0, "0–5": 5.0}.get(self.unit, math.inf)
 
 
 METRICS: tuple[Metric, ...] = (

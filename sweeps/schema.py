@@ -171,13 +171,18 @@ class Budget(Block):
 
 
 class Judge(Block):
-    """A language model that scores answers by a rubric, behind an OpenAI-compatible endpoint."""
+    """A language model that scores answers by a rubric, behind an OpenAI-compatible endpoint.
+
+    Attributes:
+        timeout: Seconds that one request may take; written like ``budget.wall_clock``.
+    """
 
     model: Text
     endpoint: Annotated[str, AfterValidator(_url)]
     rubric: Text
     api_key_env: Annotated[str, AfterValidator(_variable_name)] | None = None
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 8
+    timeout: Annotated[Amount, BeforeValidator(_duration_s)] = 60.0
 
 
 class Evaluate(Block):
@@ -277,10 +282,17 @@ class Champion(Block):
 
 
 class Export(Block):
-    """Where the champion goes: a folder or an s3:// URL; None for ``champions/<sweep>`` in Podium's home."""
+    """Where the champion goes.
+
+    Attributes:
+        to: A folder or an s3:// URL; None for ``champions/<sweep>`` in Podium's home.
+        merge: Whether the base with the adapter folded in goes along.
+        keep: How many of the best trials beside the champion go along, each as a bundle of its own.
+    """
 
     to: Text | None = None
     merge: bool = False
+    keep: Annotated[int, Field(ge=0)] = 0
 
 
 class SweepSpec(Block):
@@ -289,7 +301,8 @@ class SweepSpec(Block):
     ``set`` and ``space`` hold what the YAML says; :func:`sweeps.spec.resolve` compares them with the recipe.
 
     Attributes:
-        retries: How often a failed trial is tried again.
+        retries: How often a failed trial is tried again, each time from its last checkpoint.
+        give_up_after: The sweep stops itself when this many trials in a row fail the same way.
         concurrency: The most trials at once; None for as many as the machines hold.
     """
 
@@ -305,6 +318,7 @@ class SweepSpec(Block):
     champion: Annotated[Champion, BeforeValidator(_empty_block)] = Champion()
     export: Annotated[Export, BeforeValidator(_empty_block)] = Export()
     retries: Annotated[int, Field(ge=0, le=100)] = 1
+    give_up_after: Count = 3
     concurrency: Count | None = None
 
     @property

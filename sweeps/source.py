@@ -19,6 +19,7 @@ from sweeps.grammar import Call, CommaList, GrammarError, format_value, parse_va
 MAX_BYTES = 1_000_000
 MAX_NODES = 10_000  # after aliases are expanded
 MAX_DEPTH = 50
+NEEDED = "a sweep needs name, recipe and space"
 
 _BLOCKS_OF_PATHS = ("space", "set")  # the keys in these blocks are dotted paths themselves
 _INSIDE_SPACE = ("when", "value", "values", "otherwise", "distribution", "min", "max", "q")
@@ -111,16 +112,20 @@ def read_source(path: Path, overrides: Sequence[str] = ()) -> Source:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise _unreadable(name, "there is no such file") from None
+        raise _unreadable(name, "there is no such file", hint="give the path of a YAML file") from None
+    except IsADirectoryError:
+        raise _unreadable(name, "is a folder", hint="give the path of a YAML file") from None
     except OSError as error:
         raise _unreadable(name, f"cannot be read: {error.strerror or error}") from None
     if len(data) > MAX_BYTES:
-        raise _unreadable(name, f"must be at most {MAX_BYTES:,} bytes")
+        rule = f"must be at most {MAX_BYTES:,} bytes, but has {path.stat().st_size:,}"
+        raise _unreadable(name, rule, hint="rows and schemas stand in files of their own")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise _unreadable(name, f"must be UTF-8, but byte {error.start} is 0x{data[error.start]:02x}", line) from None
+        rule = f"must be UTF-8, but byte {error.start} is 0x{data[error.start]:02x}"
+        raise _unreadable(name, rule, line, "convert it with `iconv -t UTF-8`") from None
     source = parse_source(text, name)
     values, overridden, problems = apply_overrides(source.values, overrides)
     return replace(source, values=values, overridden=overridden, problems=(*source.problems, *problems))
@@ -136,9 +141,9 @@ def parse_source(text: str, name: str = "sweep.yaml") -> Source:
     try:
         root = yaml.compose(text, Loader=_Loader)
         if root is None:
-            raise _unreadable(name, "is empty", hint="a sweep needs name, recipe and space")
+            raise _unreadable(name, "is empty", hint=NEEDED)
         if not isinstance(root, yaml.MappingNode):
-            raise _unreadable(name, "must be a mapping of keys to values", root.start_mark.line + 1)
+            raise _unreadable(name, "must be a mapping of keys to values", root.start_mark.line + 1, NEEDED)
         values = reader.build(root, (), 0)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -169,7 +174,8 @@ class _Reader:
         line = node.start_mark.line + 1
         self._num_nodes += 1
         if self._num_nodes > MAX_NODES:
-            raise _unreadable(self.name, f"must have at most {MAX_NODES:,} values, aliases expanded", line)
+            rule = f"must have at most {MAX_NODES:,} values, aliases expanded"
+            raise _unreadable(self.name, rule, line, "an alias of aliases grows with each of them: write less of them")
         if depth > MAX_DEPTH:
             raise _unreadable(self.name, f"must not be nested deeper than {MAX_DEPTH} levels", line)
         if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
@@ -182,7 +188,7 @@ class _Reader:
             return items
         if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
             return self._scalar(node, parts)
-        self.problems.append(Problem(place(*parts), f"the tag {node.tag} is not allowed", "", line))
+        self.problems.append(Problem(place(*parts), f"the tag {node.tag} is not allowed", "write plain values", line))
         return None
 
     def _mapping(self, node: yaml.MappingNode, parts: tuple[str | int, ...], depth: int) -> dict[str, Any]:
@@ -200,7 +206,7 @@ class _Reader:
             if key_node.value in values:
                 first = self.lines.get(path)
                 rule = f'key "{key_node.value}" is written twice, first in line {first}'
-                self.problems.append(Problem(path, rule, "", line))
+                self.problems.append(Problem(path, rule, "keep one of them", line))
                 continue
             # An alias is expanded where it stands, but the line is that of the key that names it.
             self.lines[path] = line

@@ -10,7 +10,7 @@ from sweeps.distributions import Choice, Distribution, Fixed, IntRange, LogUnifo
 from sweeps.errors import nearest
 from sweeps.facts import KeyFacts, RecipeFacts
 from sweeps.grammar import GrammarError, format_value, quote
-from sweeps.syntax import coerce, parse_distribution, violation
+from sweeps.syntax import coerce, number_hint, parse_distribution, violation
 from sweeps.values import lookup, same
 
 T = TypeVar("T")
@@ -262,7 +262,7 @@ def _check_limits(path: tuple[str | int, ...], distribution: Distribution, facts
 
 def _near(value: Any, facts: KeyFacts) -> str:
     texts = tuple(choice for choice in facts.choices or () if isinstance(choice, str))
-    return nearest(value, texts) if isinstance(value, str) and texts else ""
+    return nearest(value, texts) if isinstance(value, str) and texts else number_hint(value, violation(value, facts))
 
 
 def _check_term(

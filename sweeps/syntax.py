@@ -5,6 +5,7 @@ a W&B-style mapping (``{distribution: log_uniform_values, min: 1e-5, max: 1e-3}`
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -294,6 +295,17 @@ def _fit(distribution: Distribution, kind: str) -> Distribution:
     return distribution
 
 
+def number_hint(value: Any, rule: str) -> str:
+    """The way out where a number is needed and a text was given that would be one, or a call, without its quotes."""
+    if not isinstance(value, str) or "number" not in rule:
+        return ""
+    try:
+        float(value)
+    except ValueError:
+        return "write it without quotes" if re.fullmatch(r"\w+\(.*\)", value) else ""
+    return "write it without quotes"
+
+
 def violation(value: Any, facts: KeyFacts) -> str:
     """The rule of the recipe that a value breaks, in words ("must be at least 1"), or an empty text."""
     if value is None:
@@ -316,5 +328,5 @@ def violation(value: Any, facts: KeyFacts) -> str:
     if facts.low is not None and (value < facts.low or (facts.exclusive_low and value == facts.low)):
         return f"must be {'above' if facts.exclusive_low else 'at least'} {format_value(facts.low)}"
     if facts.high is not None and value > facts.high:
-        return f"must be at most {format_value(facts.high)}"
+        return f"must be at most {format_value(facts.high)}" + (f", {facts.high_is}" if facts.high_is else "")
     return ""

@@ -39,6 +39,7 @@ __all__ = [
 FILE_NAME = "ledger.jsonl"
 LOCK_NAME = "lock"
 FORMAT = 2
+RESTORE = "restore the file from a copy"
 LOCK_WAIT_S = 1.0  # a reader that asks who writes holds the lock for a moment
 
 
@@ -56,20 +57,29 @@ def fold(lines: Iterator[dict[str, Any]], folder: Path) -> SweepState:
         InvalidInput: The ledger is of another format, or holds no sweep.
     """
     sweep: SweepState | None = None
-    for line in lines:
-        event = line["event"]
-        if event == "sweep":
-            sweep = _versioned(sweep, line, folder)
-            continue
-        assert sweep is not None, "a ledger begins with its sweep"
-        if sweep.sessions:
-            sweep.sessions[-1].last = line["t"]
-        if event in ("trial", "state", "report", "adapter"):
-            _apply_to_trial(sweep, event, line)
-        else:
-            _apply(sweep, event, line)
+    for number, line in enumerate(lines, start=1):
+        try:
+            sweep = _folded(sweep, line, folder)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            rule = f"no event of a sweep: {json.dumps(line, ensure_ascii=False)[:60]}"
+            raise InvalidInput(Problem(FILE_NAME, rule, RESTORE, number), str(folder / FILE_NAME)) from None
     if sweep is None:
         raise InvalidInput(Problem(str(folder), "the ledger holds no sweep"))
+    return sweep
+
+
+def _folded(sweep: SweepState | None, line: dict[str, Any], folder: Path) -> SweepState:
+    event = line["event"]
+    if event == "sweep":
+        return _versioned(sweep, line, folder)
+    if sweep is None:
+        raise LookupError("a ledger begins with its sweep")
+    if sweep.sessions:
+        sweep.sessions[-1].last = line["t"]
+    if event in ("trial", "state", "report", "adapter"):
+        _apply_to_trial(sweep, event, line)
+    else:
+        _apply(sweep, event, line)
     return sweep
 
 
@@ -179,7 +189,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(raw)
             except ValueError:
                 rule = f"not JSON: {raw[:60]!r}"
-                problem = Problem(path.name, rule, "restore the file from a copy", number)
+                problem = Problem(path.name, rule, RESTORE, number)
                 raise InvalidInput(problem, str(path)) from None
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from launchers.commands.options import Output, Overrides, SweepFile
+from launchers.commands.options import Output, Overrides, SweepFile, Yes
 from launchers.output import Format, say, show_csv, show_json, show_table
 
 
@@ -14,6 +14,7 @@ def plan(
     trial: Annotated[
         int | None, typer.Option("--trial", help="Print the exact NeMo YAML of this trial.", min=0)
     ] = None,
+    yes: Yes = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Show a sweep's trials, GPU-hours and dollars. Starts nothing.
@@ -25,7 +26,7 @@ def plan(
     from launchers.build import build
     from sweeps.plan import plan as make_plan
 
-    built = build(sweep, overrides or [])
+    built = build(sweep, overrides or [], yes=yes)
     if trial is not None:
         _print_trial(built, trial)
         return
@@ -66,7 +67,9 @@ def _print_trial(built: Any, number: int) -> None:
     design = planned_points(built.sweep)
     if number >= len(design.trials):
         rule = f"trial {number} is not planned: trials 0 to {len(design.trials) - 1} are"
-        hint = f"of {design.num_trials}; the others are chosen from results while the sweep runs"
+        hint = f"the sweep has {design.num_trials}"
+        if number < design.num_trials:
+            hint += "; the others are chosen from results while it runs"
         raise InvalidInput(Problem("--trial", rule, hint))
     found = design.trials[number]
     base = locate(Recipe.model_validate(found.settings).base, built.base_dir)

@@ -16,6 +16,7 @@ from sweeps.errors import InvalidInput, Problem
 ROLES = ("system", "user", "assistant")
 PAIRS = (("prompt", "completion"), ("question", "answer"), ("prompt", "response"))
 MAX_PROBLEMS = 20
+NEAR = 20  # characters that a message quotes on each side of the place where a line is wrong
 _HALF_PAIR = re.compile("[\ud800-\udfff]")  # JSON can escape one, but no encoding can write it
 
 
@@ -25,14 +26,21 @@ def canonical(content: Any) -> str:
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    """Each line's number and its JSON value; empty lines are passed over.
+    """Each line's number and its JSON value, or the Problem of a line that is no JSON; empty lines are passed over.
 
     Raises:
-        InvalidInput: The file is missing, not UTF-8, or a line is not JSON.
+        InvalidInput: The file is missing or not UTF-8.
     """
+    if path.is_dir():
+        raise InvalidInput(Problem("data.path", f"{path} is a folder", "name the JSONL file in it"))
     if not path.is_file():
-        raise InvalidInput(Problem("data.path", f"no such file: {path}"))
-    yield from parse_jsonl(path.read_bytes(), str(path))
+        hint = "a relative path is taken from the folder of the sweep's YAML"
+        raise InvalidInput(Problem("data.path", f"no such file: {path}", hint))
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(Problem("data.path", f"{path} cannot be read: {error.strerror}")) from None
+    yield from parse_jsonl(data, str(path))
 
 
 def parse_jsonl(data: bytes, source: str) -> Iterator[tuple[int, Any]]:
@@ -42,19 +50,34 @@ def parse_jsonl(data: bytes, source: str) -> Iterator[tuple[int, Any]]:
     except UnicodeDecodeError as error:
         rule = f"{source} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}"
         raise InvalidInput(Problem("data.path", rule, "convert it with `iconv -t UTF-8`")) from None
-    problems = []
     # Not splitlines: it would also split at U+2028, which JSON allows within a string.
-    for number, line in enumerate(re.split(r"\r\n?|\n", text), start=1):
+    lines = re.split(r"\r\n?|\n", text)
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            yield number, json.loads(line)
-        except json.JSONDecodeError as error:
-            problems.append(Problem(source, f"not JSON: {error.msg} at column {error.colno}", line=number))
-            if len(problems) == MAX_PROBLEMS:
-                break
-    if problems:
-        raise InvalidInput(problems, source)
+            yield number, json.loads(line, parse_constant=_refuse)
+        except (ValueError, RecursionError) as error:
+            yield number, _not_json(source, number, line, error, is_last=number == len(lines))
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON value, write null")
+
+
+def _not_json(source: str, number: int, line: str, error: Exception, *, is_last: bool) -> Problem:
+    """A line that cannot be read, in words."""
+    if (column := line.find("\0")) >= 0:
+        hint = "the file was damaged while it was written: write it again"
+        return Problem(source, f"not JSON: a NUL byte at column {column + 1}", hint, number)
+    hint = "the file ends within this line: was it cut short?" if is_last else "every line must be one JSON object"
+    if isinstance(error, json.JSONDecodeError):
+        near = line[max(0, error.pos - NEAR) : error.pos + NEAR]
+        what = error.msg.removesuffix(" starting at")
+        return Problem(source, f"not JSON: {what} at column {error.colno}, near {near!r}", hint, number)
+    if isinstance(error, RecursionError):
+        return Problem(source, "not JSON that can be read: it is nested too deeply", line=number)
+    return Problem(source, f"not JSON: {str(error).split(';')[0]}", line=number)
 
 
 def to_chat(row: Any) -> dict[str, Any]:
@@ -75,6 +98,10 @@ def to_chat(row: Any) -> dict[str, Any]:
             )
         messages = [{"role": "user", "content": row[pair[0]]}, {"role": "assistant", "content": row[pair[1]]}]
         row = {key: value for key, value in row.items() if key not in pair}
+    for key, value in row.items():
+        # Whoever writes the row again, or hashes it, needs all of it to have an encoding.
+        if key != "messages" and _HALF_PAIR.search(json.dumps([key, value], ensure_ascii=False)):
+            raise ValueError(f"the field {key!r} holds half of a surrogate pair")
     return {**row, "messages": _checked(messages)}
 
 
@@ -109,18 +136,22 @@ def checked_rows(numbered: Iterable[tuple[int, Any]], source: str) -> list[dict[
     """All rows in the common form.
 
     Raises:
-        InvalidInput: With every row that breaks a rule (the first twenty), by line.
+        InvalidInput: With every line that is no JSON and every row that breaks a rule (the first twenty), by line.
     """
-    rows, problems = [], []
+    rows: list[dict[str, Any]] = []
+    problems: list[Problem] = []
     for number, row in numbered:
         try:
-            rows.append(to_chat(row))
+            if isinstance(row, Problem):
+                problems.append(row)
+            else:
+                rows.append(to_chat(row))
         except ValueError as error:
             problems.append(Problem(source, str(error), line=number))
-            if len(problems) == MAX_PROBLEMS:
-                break
+        if len(problems) == MAX_PROBLEMS:
+            break
     if problems:
         raise InvalidInput(problems, source)
     if not rows:
-        raise InvalidInput(Problem("data.path", f"{source} holds no rows"))
+        raise InvalidInput(Problem("data.path", f"{source} holds no rows", "one JSON object a line is needed"))
     return rows

@@ -18,6 +18,8 @@ from tests.launchers.running import loaded, podium
         ["status"],
         ["leaderboard"],
         ["leaderboard", "-o", "json"],
+        ["gc"],
+        ["doctor", "--help"],
     ],
     ids=" ".join,
 )

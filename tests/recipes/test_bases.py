@@ -5,12 +5,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from recipes import bases
 from recipes.schema import Base
 from sweeps.errors import InvalidInput
 from tests.recipes.tiny import make_base
 
+WHOLE = "give a folder as transformers' save_pretrained writes it, of the model and of its tokenizer"
 HUB = "nvidia/Llama-3.1-Nemotron-Nano-8B-v1"
 
 
@@ -38,20 +41,66 @@ def test_a_folder_is_found_from_the_sweeps_own(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    assert refused("base", folder.parent) == f"base.path: {folder} has no {name}"
+    assert refused("base", folder.parent) == f"base.path: {folder} has no {name} ({WHOLE})"
 
 
 def test_two_missing_files_are_named_together(folder: Path) -> None:
     for name in bases.REQUIRED:
         (folder / name).unlink()
-    assert refused("base", folder.parent) == f"base.path: {folder} has no config.json and no tokenizer.json"
+    assert refused("base", folder.parent) == f"base.path: {folder} has no config.json and no tokenizer.json ({WHOLE})"
 
 
 def test_pickled_weights_are_never_loaded(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     assert refused("base", folder.parent) == (
-        f"base.path: {folder} has no *.safetensors (convert the weights: pickled ones are never loaded)"
+        f"base.path: {folder} has no *.safetensors, only pytorch_model.bin"
+        " (convert the weights: pickled ones are never loaded)"
     )
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_weights_that_were_cut_anywhere_are_refused(original: Path, tmp_path: Path, data: st.DataObject) -> None:
+    folder = Path(shutil.copytree(original, tmp_path / "base", dirs_exist_ok=True))
+    whole = (original / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    told = refused("base", folder.parent)
+    assert told.startswith(f"base.path: {folder / 'model.safetensors'} is ")
+    assert "cut short" in told
+    assert told.endswith("(copy or download it again)")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a pointer of git-lfs, not the weights"),
+        (b"\x80\x02}q\x00." * 100, "is no safetensors file, or is cut short within its header"),
+        (b"\x02" + b"\x00" * 7 + b"[]", "is no safetensors file, or is cut short within its header"),
+    ],
+    ids=["git-lfs", "pickle", "no header"],
+)
+def test_what_is_called_safetensors_and_is_none_is_refused(folder: Path, content: bytes, told: str) -> None:
+    (folder / "model.safetensors").write_bytes(content)
+    assert told in refused("base", folder.parent)
+
+
+def test_every_file_that_the_index_names_must_be_there(folder: Path) -> None:
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "has no model-00002-of-00002.safetensors, which its model.safetensors.index.json" in refused(
+        "base", folder.parent
+    )
+
+
+def test_the_context_and_the_narrowest_layer_are_read_from_the_files(folder: Path) -> None:
+    assert bases.context(folder) == 1024
+    assert bases.narrowest(folder, ["*_proj"]) == ("model.layers.0.self_attn.k_proj", 16)
+    assert bases.narrowest(folder, ["*.q_proj"]) == ("model.layers.0.self_attn.q_proj", 32)
+    assert bases.narrowest(folder, ["q_proj"]) is None
+    (folder / "config.json").write_text('{"text_config": {"max_position_embeddings": 7}}')
+    assert bases.context(folder) == 7
+    (folder / "config.json").write_text("{}")
+    assert bases.context(folder) is None
 
 
 def test_a_hub_id_is_not_local(tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ def test_a_line_that_is_not_yaml_is_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         compose("own.yaml", base_dir=tmp_path)
     assert str(caught.value) == (
-        "line 3: recipe: own.yaml cannot be composed: expected ',' or ']', but got '<stream end>'"
+        f"line 3: {tmp_path / 'own.yaml'}: is not valid YAML: while parsing a flow sequence "
+        "expected ',' or ']', but got '<stream end>'"
     )
 
 
@@ -86,7 +87,7 @@ def test_an_unknown_recipe_is_told_with_the_nearest_name() -> None:
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         compose("mine.yaml", base_dir=tmp_path)
-    assert str(caught.value).startswith(f"recipe: no such file: {tmp_path / 'mine.yaml'} (or one of ")
+    assert str(caught.value).startswith(f"recipe: no such file: mine.yaml (a relative path is taken from {tmp_path};")
 
 
 def test_an_unknown_option_of_a_group_is_told() -> None:
@@ -94,7 +95,7 @@ def test_an_unknown_option_of_a_group_is_told() -> None:
         compose("tiny_commerce_sft", {"optimizer": "sgd"})
 
 
-@pytest.mark.parametrize("text", ["a: ${nowhere}", "- 1", "defaults: [nothing]"])
+@pytest.mark.parametrize("text", ["a: ${nowhere}", "defaults: [nothing]"])
 def test_a_file_that_cannot_be_composed_is_an_error_of_the_users(tmp_path: Path, text: str) -> None:
     (tmp_path / "own.yaml").write_text(text)
     with pytest.raises(InvalidInput, match=r"own\.yaml cannot be composed"):

@@ -1,5 +1,7 @@
 """What a sweep is told of a recipe."""
 
+import ast
+import dataclasses
 import json
 import math
 import re
@@ -52,7 +54,8 @@ def test_every_key_of_a_recipe_is_there_but_its_name_and_engine() -> None:
 
 def test_the_demos_facts_are_counted() -> None:
     facts, rows = recipe_facts(compose("tiny_commerce_sft"), Path())
-    assert facts.keys == KEYS
+    of_layer = "the width of model.layers.0.self_attn.k_proj"
+    assert facts.keys == {**KEYS, "lora.rank": dataclasses.replace(KEYS["lora.rank"], high=64, high_is=of_layer)}
     assert facts.train_rows == len(rows.rows["train"])
     assert facts.data_identity == rows.identity
     assert facts.start_identity is None
@@ -94,14 +97,18 @@ def test_a_row_that_is_too_long_is_told_with_its_length() -> None:
     with pytest.raises(InvalidInput) as caught:
         recipe_facts(settings, Path())
     told = re.fullmatch(
-        r"data\.max_tokens: (\d+) rows are longer than 250 tokens; the longest, row (\d+) of (\w+), has (\d+)"
+        r"data\.max_tokens: (\d+) rows are longer than 250 tokens; the longest, with the question (.+), has (\d+)"
         r" \(set data\.max_tokens to (\d+), or shorten the rows\)",
         str(caught.value),
     )
     assert told
-    number, place, split, tokens, wanted = told.groups()
+    number, question, tokens, wanted = told.groups()
     assert 0 < int(number) <= 1200
-    assert int(place) < len(rows.rows[split])
+    assert any(
+        row["messages"][1]["content"].startswith(ast.literal_eval(question))
+        for part in rows.rows.values()
+        for row in part
+    )
     settings["data"]["max_tokens"] = int(wanted) - 1
     with pytest.raises(InvalidInput):
         recipe_facts(settings, Path())

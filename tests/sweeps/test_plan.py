@@ -108,7 +108,7 @@ def test_every_number_says_where_it_comes_from(make_sweep: Make) -> None:
     assert result.sources["speed of h100"] == "400 TFLOP/s per GPU: measured"
     assert result.sources["tokens_per_row"] == "mean over 700 rows"
     assert result.sources["expected"] == "successive halving with grace 0.15, reduction 3 trains 31% of the steps"
-    small = plan(make_sweep("space: {lora.rank: 'choice(8, 16)'}\nsearch: {algorithm: grid}"))
+    small = plan(make_sweep("space: {lora.rank: 'choice(8, 16)'}\nsearch: {algorithm: grid, trials: 20}"))
     assert small.notes[1].startswith("the space has fewer distinct points than the 20 that search.trials asks for")
 
 

@@ -172,7 +172,9 @@ space:
 
 
 def test_an_empty_space_is_reported_by_the_schema(facts: RecipeFacts, make_sweep: Make) -> None:
-    assert problems(make_sweep, "space: {}") == ["line 3: space: must not be empty"]
+    assert problems(make_sweep, "space: {}") == [
+        "line 3: space: must not be empty (name what to try, for example optimizer.lr: loguniform(1e-5, 1e-3))"
+    ]
     assert problems(make_sweep, "pools: [cpu]") == ["space: is missing (a sweep needs name, recipe and space)"]
     reported: list[Any] = []
     space = build_space({"x": 1}, facts, facts.settings, lambda *problem: reported.append(problem))

@@ -4,9 +4,12 @@ from pathlib import Path
 import pytest
 
 import sweeps.spec
+from sweeps.design_points import MANY, planned_points
 from sweeps.errors import InvalidInput
 from sweeps.facts import Pool, RecipeFacts
+from sweeps.loading import check_source
 from sweeps.metrics import METRICS, NAMES, find_metric
+from sweeps.source import parse_source
 from sweeps.spec import Constraint, Sweep, SweepSpec, load_spec, read_spec, resolve
 
 Write = Callable[[str], Path]
@@ -293,7 +296,7 @@ def test_all_problems_of_file_recipe_and_pools_are_told_at_once(
         ' (write an operator and a number in quotes: "< 2.0", with <, <=, > or >=)',
         'line 14: champion.subject_to.latency/agent_p95: unknown metric "latency/agent_p95"'
         ' (did you mean "latency/agent_p95_s"?)',
-        'line 15: name: key "name" is written twice, first in line 1',
+        'line 15: name: key "name" is written twice, first in line 1 (keep one of them)',
     ]
 
 
@@ -307,8 +310,12 @@ def test_all_problems_of_file_recipe_and_pools_are_told_at_once(
         ),
         (
             "space: {lora.rank: 'range(1, 1001)', train.batch_size: 'range(1, 1001)'}\nsearch: {algorithm: grid}",
-            "line 3: space: a grid has at most 10,000 points, but this one has 1,000,000 (1000 × 1000)"
-            " (use search.algorithm: tpe or random)",
+            "line 3: space: 1,000,000 trials (1000 × 1000) would take about 2,687,578 core-hours, $134,379"
+            " (use search.algorithm: tpe or random, or say --yes)",
+        ),
+        (
+            "space: {lora.rank: 'range(1, 9)'}\nsearch: {trials: 3000, seeds: 4}",
+            "line 4: search.trials: 12,000 trials would take about 705 core-hours, $35 (say --yes if they are meant)",
         ),
         (
             "space: {lora.rank: 'range(1, 9)'}\nsearch: {algorithm: grid, trials: 8}",
@@ -335,3 +342,12 @@ def test_metrics_are_the_designs(make_sweep: Make) -> None:
     assert own.direction == "max"
     assert find_metric("quality/kind/part", ["a.py:kind"]) is not None
     assert find_metric("quality/kind") is None
+
+
+def test_very_many_trials_are_planned_where_they_are_meant(facts: RecipeFacts, pools: dict[str, Pool]) -> None:
+    text = "name: x\nrecipe: tiny_commerce_sft\nsearch: {algorithm: grid}\n"
+    text += "space: {lora.rank: 'range(1, 1001)', train.batch_size: 'range(1, 1001)'}\n"
+    sweep = resolve(check_source(parse_source(text)), facts, pools, yes=True)
+    assert sweep.spec.search.trials == 1_000_000, "a grid is tried as a whole where search.trials is not written"
+    design = planned_points(sweep)
+    assert (len(design.trials), design.num_trials) == (MANY, 1_000_000)

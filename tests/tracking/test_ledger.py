@@ -84,6 +84,18 @@ def test_what_is_not_a_number_is_never_written(driver: Driver) -> None:
     assert driver.ledger.path.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "line", ["[]", "7", '{"t": 1}', '{"t": 1, "event": "end"}', '{"t": 1, "event": "report", "trial": "x", "step": 1}']
+)
+def test_a_line_that_is_no_event_is_named(driver: Driver, line: str) -> None:
+    driver.begin()
+    with driver.ledger.path.open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(InvalidInput, match=r"line 2: ledger\.jsonl: no event of a sweep: ") as caught:
+        read(driver.folder)
+    assert line[:20] in str(caught.value)
+
+
 HOLD = "import sys; from pathlib import Path; from tracking.ledger import Ledger\n"
 HOLD += "with Ledger(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
 

@@ -20,9 +20,9 @@ Reply = Callable[[dict[str, Any]], tuple[int, str]]
 
 
 class Endpoint:
-    """Answers each request with what ``reply`` says, and keeps what was asked."""
+    """Answers each request with what ``reply`` says, byte by byte where ``drop_s`` is given; keeps what was asked."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: Reply, drop_s: float = 0.0) -> None:
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.most_at_once = 0
@@ -48,7 +48,10 @@ class Endpoint:
                     self.send_header("Content-Type", "application/json")
                     self.send_header("Content-Length", str(len(payload)))
                     self.end_headers()
-                    self.wfile.write(payload)
+                    size = 1 if drop_s else max(1, len(payload))
+                    for start in range(0, len(payload), size):
+                        self.wfile.write(payload[start : start + size])
+                        endpoint.released.wait(drop_s)
                 except OSError:
                     pass  # the client has given up
 
@@ -67,11 +70,11 @@ class Endpoint:
 
 
 @pytest.fixture
-def endpoint_of() -> Iterator[Callable[[Reply], Endpoint]]:
+def endpoint_of() -> Iterator[Callable[..., Endpoint]]:
     made: list[Endpoint] = []
 
-    def make(reply: Reply) -> Endpoint:
-        made.append(Endpoint(reply))
+    def make(reply: Reply, drop_s: float = 0.0) -> Endpoint:
+        made.append(Endpoint(reply, drop_s))
         return made[-1]
 
     yield make
@@ -79,7 +82,7 @@ def endpoint_of() -> Iterator[Callable[[Reply], Endpoint]]:
         endpoint.close()
 
 
-EndpointOf = Callable[[Reply], Endpoint]
+EndpointOf = Callable[..., Endpoint]
 
 
 def completion(content: str) -> tuple[int, str]:
@@ -167,11 +170,50 @@ def test_a_server_that_hangs(endpoint_of: EndpointOf) -> None:
     endpoint = endpoint_of(hang)
     judge = RubricJudge("m", endpoint.url, RUBRIC, timeout_s=1, limit_s=1)
     start = time.monotonic()
-    with pytest.raises(ServiceUnreachable, match="does not answer: timed out"):
+    with pytest.raises(ServiceUnreachable, match="does not answer: no answer within 1 s"):
         judge.probe()
     with pytest.raises(JudgeError, match="no answer within 1 s"):
         judge.score(ITEM, "x")
     assert time.monotonic() - start < 8
+
+
+REFUSED = (400, '{"error": {"message": "response_format is not supported by this model"}}')
+
+
+def unless_held_to_a_form(body: dict[str, Any]) -> tuple[int, str]:
+    return REFUSED if "response_format" in body else verdict(4)
+
+
+def test_a_server_that_refuses_the_form_is_told_of_at_the_start(endpoint_of: EndpointOf) -> None:
+    endpoint = endpoint_of(unless_held_to_a_form)
+    with pytest.raises(ServiceUnreachable, match=r"refuses response_format.*not supported by this model"):
+        RubricJudge("m", endpoint.url, RUBRIC).probe()
+
+
+def test_a_verdict_that_was_held_to_no_form_does_not_count(endpoint_of: EndpointOf) -> None:
+    """MLflow asks again without the form, gets a valid verdict, and says nothing of it."""
+    endpoint = endpoint_of(unless_held_to_a_form)
+    judge = RubricJudge("m", endpoint.url, RUBRIC)
+    for _ in range(2):  # the second time MLflow does not even try with the form
+        with pytest.raises(JudgeError, match=r"refuses response_format.*\(on item 'row-1'\)"):
+            judge.score(ITEM, "x")
+    assert any("response_format" not in request for request in endpoint.requests), "MLflow asked again"
+    other = RubricJudge("m", endpoint_of(lambda body: verdict(4)).url, RUBRIC)
+    assert other.score(ITEM, "x").score == 4, "what one endpoint refuses says nothing of the next"
+
+
+def test_a_server_that_answers_drop_by_drop_has_no_longer_than_others(endpoint_of: EndpointOf) -> None:
+    """Each byte starts the time-out of the connection anew; the limit is on the whole request."""
+    endpoint = endpoint_of(lambda body: verdict(1), drop_s=0.2)
+    with pytest.raises(ServiceUnreachable, match=r"no answer within 1 s \(evaluate\.judge\.timeout\)"):
+        RubricJudge("m", endpoint.url, RUBRIC, timeout_s=1).probe()
+
+
+def test_a_judge_of_a_sweeps_own_block(endpoint_of: EndpointOf) -> None:
+    block = {"model": "m", "endpoint": "http://127.0.0.1:9/v1", "rubric": RUBRIC, "concurrency": 3, "timeout": 7.0}
+    judge = RubricJudge.of({**block, "api_key_env": None})
+    assert (judge.model, judge.endpoint) == ("m", "http://127.0.0.1:9/v1/chat/completions")
+    assert (judge.concurrency, judge.timeout_s, judge.limit_s) == (3, 7.0, 28.0)
 
 
 @pytest.mark.parametrize(

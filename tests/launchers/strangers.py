@@ -1,0 +1,108 @@
+"""What a sweep meets outside of Podium, played on this machine: the hub, judges, a busy port, a full disk."""
+
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+from tests.tracking.meters.test_judge import Endpoint, verdict
+
+
+class Hub:
+    """A Hugging Face hub that answers every question for a file alike.
+
+    Args:
+        status: Of the answer; ``code`` and ``message`` are the headers in which the hub explains itself.
+    """
+
+    def __init__(self, status: int, code: str = "", message: str = "") -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.send_response(status)
+                for name, value in (("X-Error-Code", code), ("X-Error-Message", message), ("Content-Length", "0")):
+                    if value:
+                        self.send_header(name, value)
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                self.do_HEAD()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def hanging_judge(stack: ExitStack) -> str:
+    """The address of a judge that takes a request and does not answer."""
+
+    def hang(body: dict[str, Any]) -> tuple[int, str]:
+        endpoint.released.wait(60)
+        return verdict(1)
+
+    endpoint = Endpoint(hang)
+    stack.callback(endpoint.close)
+    return endpoint.url
+
+
+def judge_without_forms(stack: ExitStack) -> str:
+    """The address of a judge that refuses ``response_format`` and answers without it."""
+    refusal = json.dumps({"error": {"message": "response_format is not supported"}})
+    endpoint = Endpoint(lambda body: (400, refusal) if "response_format" in body else verdict(4))
+    stack.callback(endpoint.close)
+    return endpoint.url
+
+
+def judge_that_hangs_at_first(stack: ExitStack) -> str:
+    """The address of a judge that answers the question at the start, and no other until ten seconds later."""
+    asked: list[float] = []
+
+    def reply(body: dict[str, Any]) -> tuple[int, str]:
+        asked.append(time.monotonic())
+        if len(asked) > 1 and time.monotonic() - asked[1] < 10:
+            endpoint.released.wait(60)
+        return verdict(3)
+
+    endpoint = Endpoint(reply)
+    stack.callback(endpoint.close)
+    return endpoint.url
+
+
+def listening(stack: ExitStack) -> int:
+    """A port of this machine that is taken."""
+    server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    return int(server.getsockname()[1])
+
+
+def small_disk(folder: Path, stack: ExitStack) -> Path:
+    """A disk of one megabyte; where none may be mounted the test is skipped."""
+    place = folder / "disk"
+    place.mkdir()
+    mounted = os.geteuid() == 0 and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "podium-tests", str(place)], capture_output=True, check=False
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("no file system may be mounted here")
+    stack.callback(subprocess.run, ["umount", str(place)], check=True)
+    return place

@@ -115,8 +115,11 @@ def tune_trials(
     started, spending = time.time(), _Spending.of(before)
 
     def tick() -> None:
-        check_alive()
-        evaluators.collect()
+        try:
+            check_alive()
+            evaluators.collect()
+        except ClusterLost as error:
+            raise _OutOfTune(error) from None
         halt.look()
         spending.check(built, recorder, started, halt)
         if halt.reason is not None:
@@ -156,15 +159,19 @@ def tune_trials(
         while evaluators.pending and not halt.pauses:
             evaluators.collect(wait_s=REFRESH_S)
             halt.look()
-    except ClusterLost:
+    except (_OutOfTune, ClusterLost) as error:
         recorder.lose_open()
-        raise
+        raise ClusterLost(str(error)) from None
     evaluators.abandon()
     # The machine was held from start to end; what no trial and no evaluation used of it was idle.
     busy = recorder.spent_unit_s + evaluators.spent_unit_s
     idle = idle_seconds(sum(have.values()), time.time() - started, busy)
     ledger.append("cost", **vars(cost_of("idle", sweep.pools[0], idle)))
     return slots.capacity
+
+
+class _OutOfTune(BaseException):
+    """Ray is gone. No ``Exception``: for those Tune first tidies up, and would wait for a Ray that answers no more."""
 
 
 def units_of(built: Built) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 MARK = "PODIUM_DRIVER"
 LIMIT_S = 10.0
+CLEAN_LOOKS = 5  # in a row, a tenth of a second apart
 
 
 @contextmanager
@@ -44,10 +45,11 @@ def end_marked(token: str) -> None:
     """End every process with this mark, and those that they start meanwhile."""
     marked = f"{MARK}={token}".encode()
     deadline = time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline:
+    clean = 0
+    # A process shows no environment in the moment in which it becomes another program: so look more than once.
+    while clean < CLEAN_LOOKS and time.monotonic() < deadline:
         found = [int(entry.parent.name) for entry in Path("/proc").glob("[0-9]*/environ") if _has(entry, marked)]
-        if not found:
-            return
+        clean = 0 if found else clean + 1
         for pid in found:
             try:
                 os.kill(pid, signal.SIGKILL)

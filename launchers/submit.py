@@ -57,9 +57,10 @@ def run(built: Built, *, retry: bool = False) -> tuple[SweepState, int]:
             _refuse_a_change(built, folder)
             say(f"{error.problems[0].rule}: following it. Ctrl-C leaves it running.")
             state = follow(folder)
-            if state.ended is not None:
+            if state.ended is None:
+                say("its driver is gone; this process goes on with the sweep")
+            elif not (retry and _failed(state)):
                 return state, state.code
-            say("its driver is gone; this process goes on with the sweep")
 
 
 def submit(path: Path, overrides: Sequence[str], *, yes: bool = False) -> tuple[SweepState, int]:

@@ -13,6 +13,7 @@ from tracking.deadline import call_within
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 # MLflow's defaults wait up to two minutes and try seven times, four minutes in all: too long inside a sweep's loop,
 # where the next sync tries again anyway. And a sweep calls nobody whom the user did not name.
@@ -106,3 +107,15 @@ def told(error: BaseException) -> str:
             return inner.strerror
         inner = inner.__cause__ or inner.__context__
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def search_runs(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str]) -> "Iterator[Run]":
+    """Every run with these tags, the oldest first."""
+    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], query, order_by=["attributes.start_time ASC"], page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return

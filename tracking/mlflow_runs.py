@@ -215,3 +215,8 @@ def _text(value: Any) -> str:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
+
+
+def tag_of(run: Any) -> tuple[str, str]:
+    """The tag by which a run of MLflow is that of a trial or of another arm; empty for a sweep's own."""
+    return next(((key, run.data.tags[key]) for key in (TRIAL_TAG, ARM_TAG) if key in run.data.tags), ("", ""))

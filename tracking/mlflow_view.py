@@ -8,24 +8,22 @@ nothing is written twice, and a server that goes away costs nothing but the dela
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
 
 from tracking.ledger import SweepState
-from tracking.mlflow_client import check, connect, default_uri, sqlite_folder, told, without_password
+from tracking.mlflow_client import check, connect, default_uri, search_runs, sqlite_folder, told, without_password
 from tracking.mlflow_runs import (
-    ARM_TAG,
     PARENT_TAG,
     STARTED_TAG,
     SWEEP_TAG,
     TERMINAL,
     TRIAL_FILES,
-    TRIAL_TAG,
     Point,
     WantedRun,
     child_runs,
     sweep_run,
+    tag_of,
 )
 
 if TYPE_CHECKING:
@@ -142,12 +140,12 @@ class MlflowView:
         parent = sweep_run(state)
         if self._parent is None:
             filters = {SWEEP_TAG: state.name, STARTED_TAG: parent.tags[STARTED_TAG]}
-            found = next(_search(client, self._experiment_id, filters), None)
+            found = next(search_runs(client, self._experiment_id, filters), None)
             self._parent = _existing(client, found, parent) if found else self._create(client, parent, result)
         result["parent_run_id"] = self._parent.run_id
         if self._children is None:
             filters = {PARENT_TAG: self._parent.run_id}
-            self._found = {_tag_of(run): run for run in _search(client, self._experiment_id, filters)}
+            self._found = {tag_of(run): run for run in search_runs(client, self._experiment_id, filters)}
             self._children = {}
         pairs = [(parent, self._parent)]
         for wanted in child_runs(state, self.trial_files):
@@ -189,21 +187,6 @@ def _experiment(client: "MlflowClient", tracking_uri: str) -> str:
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
     return str(experiment.experiment_id)
-
-
-def _search(client: "MlflowClient", experiment_id: str, tags: Mapping[str, str]) -> "Iterator[Run]":
-    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    token = None
-    while True:
-        page = client.search_runs([experiment_id], query, order_by=["attributes.start_time ASC"], page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _tag_of(run: "Run") -> tuple[str, str]:
-    return next(((key, run.data.tags[key]) for key in (TRIAL_TAG, ARM_TAG) if key in run.data.tags), ("", ""))
 
 
 def _existing(client: "MlflowClient", run: "Run", wanted: WantedRun) -> _Written:

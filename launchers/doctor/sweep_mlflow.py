@@ -18,17 +18,16 @@ from launchers.doctor.check import Check, Finding, failed, ok
 from launchers.doctor.sweep_ledger import few, fix
 from sweeps.errors import PodiumError, ServiceUnreachable
 from tracking.ledger import SweepState, is_open
-from tracking.mlflow_client import check, connect, sqlite_folder, without_password
+from tracking.mlflow_client import check, connect, search_runs, sqlite_folder, without_password
 from tracking.mlflow_runs import (
-    ARM_TAG,
     PARENT_TAG,
     STARTED_TAG,
     SWEEP_TAG,
     TERMINAL,
-    TRIAL_TAG,
     WantedRun,
     child_runs,
     sweep_run,
+    tag_of,
 )
 from tracking.mlflow_view import ARTIFACTS_TAG, EXPERIMENT, MlflowView
 
@@ -110,28 +109,13 @@ def _there(state: SweepState, uri: str) -> "_There | None":
     if experiment is None or experiment.lifecycle_stage == "deleted":
         return None
     started = sweep_run(state).tags[STARTED_TAG]
-    parents = list(_search(client, experiment.experiment_id, {SWEEP_TAG: state.name, STARTED_TAG: started}))
+    parents = list(search_runs(client, experiment.experiment_id, {SWEEP_TAG: state.name, STARTED_TAG: started}))
     children: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for parent in parents:
-        for run in _search(client, experiment.experiment_id, {PARENT_TAG: parent.info.run_id}):
-            children[_tag_of(run)].append(run)
+        for run in search_runs(client, experiment.experiment_id, {PARENT_TAG: parent.info.run_id}):
+            children[tag_of(run)].append(run)
     parents.sort(key=lambda run: (-_num_children(run, children), run.info.run_id))
     return _There(client, parents, children)
-
-
-def _search(client: "MlflowClient", experiment_id: str, tags: dict[str, str]) -> "Iterator[Run]":
-    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    token = None
-    while True:
-        page = client.search_runs([experiment_id], query, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _tag_of(run: "Run") -> tuple[str, str]:
-    return next(((key, run.data.tags[key]) for key in (TRIAL_TAG, ARM_TAG) if key in run.data.tags), ("", ""))
 
 
 def _num_children(parent: "Run", children: "dict[tuple[str, str], list[Run]]") -> int:

@@ -15,22 +15,10 @@ from analysis.export import export
 from recipes import objects
 from sweeps.errors import InvalidInput, VerificationFailed
 from tests.analysis.synthetic import Tiny
-from tests.storage import BUCKET, Server, moto, rclone
+from tests.storage import BUCKET, Server, moto
 from tracking.ledger import SweepState
 
 _places = (f"place{number}" for number in count())
-
-
-@pytest.fixture(scope="module", params=["moto", "rclone"])
-def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with moto() if request.param == "moto" else rclone(tmp_path_factory.mktemp("rclone")) as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    shared.use(monkeypatch)
-    return shared
 
 
 @pytest.fixture(scope="module")

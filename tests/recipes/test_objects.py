@@ -19,18 +19,6 @@ from tests.storage import BUCKET, Server, answering, free_port, moto, moto_for, 
 BIG = random.Random(0).randbytes(objects.PART_BYTES * 2 + 12_345)  # three parts
 
 
-@pytest.fixture(scope="module", params=["moto", "rclone"])
-def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with moto() if request.param == "moto" else rclone(tmp_path_factory.mktemp("rclone")) as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    shared.use(monkeypatch)
-    return shared
-
-
 def place(key: str) -> Place:
     return objects.folder_of(f"s3://{BUCKET}/{key}")
 

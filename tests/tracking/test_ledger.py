@@ -96,6 +96,40 @@ def test_a_line_that_is_no_event_is_named(driver: Driver, line: str) -> None:
     assert line[:20] in str(caught.value)
 
 
+FULL = """
+import resource, sys
+from pathlib import Path
+from tracking.ledger import Ledger, LedgerBroken
+folder = Path(sys.argv[1])
+with Ledger(folder) as ledger:
+    size = ledger.path.stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, resource.RLIM_INFINITY))
+    ledger.append("note", text="short")
+    try:
+        ledger.append("note", text="long " * 100)
+    except LedgerBroken as error:
+        print(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    ledger.append("note", text="after")
+"""
+
+
+def test_a_write_that_fails_leaves_no_part_of_itself(driver: Driver) -> None:
+    driver.begin()
+    driver.ledger.__exit__(None, None, None)
+    run = subprocess.run(
+        [sys.executable, "-c", FULL, str(driver.folder)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "ledger.jsonl cannot be written: File too large" in run.stdout
+    assert f"podium resume {driver.folder.name}" in run.stdout
+    assert read(driver.folder).notes == ["short", "after"]
+
+
 HOLD = "import sys; from pathlib import Path; from tracking.ledger import Ledger\n"
 HOLD += "with Ledger(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
 

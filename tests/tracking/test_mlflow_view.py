@@ -231,13 +231,15 @@ def test_the_champion_is_registered(
     (bundle / "adapter" / "adapter_config.json").write_text("{}")
     (bundle / "champion.json").write_text('{"trial": "t-aaaa"}')
     assert register_champion(uri, bundle, run_id, "shoes", tags={"sweep": "shoes"}) == "1"
+    assert register_champion(uri, bundle, run_id, "shoes") == "1", "the same bundle is registered once"
+    (bundle / "champion.json").write_text('{"trial": "t-aaaa", "again": true}')
     assert register_champion(uri, bundle, run_id, "shoes") == "2"
     version = connect(uri).get_model_version_by_alias("shoes", "champion")
     assert (str(version.version), version.run_id) == ("2", run_id)
-    assert connect(uri).get_model_version("shoes", "1").tags == {"sweep": "shoes"}
+    assert connect(uri).get_model_version("shoes", "1").tags["sweep"] == "shoes"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)  # as a user fetches it
     got = mlflow.artifacts.download_artifacts("models:/shoes@champion", dst_path=str(tmp_path / "got"))
-    assert Path(got, "champion.json").read_text() == '{"trial": "t-aaaa"}'
+    assert Path(got, "champion.json").read_text() == '{"trial": "t-aaaa", "again": true}'
     assert Path(got, "adapter", "adapter_config.json").is_file()
 
 

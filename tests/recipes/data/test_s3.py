@@ -1,6 +1,5 @@
 """Rows from S3, on real servers: moto for its semantics, rclone for real signatures."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,21 +7,9 @@ import pytest
 from recipes.data.splits import load
 from recipes.schema import Data
 from sweeps.errors import InvalidInput
-from tests.storage import BUCKET, Server, moto, rclone
+from tests.storage import BUCKET, Server
 
 URL = f"s3://{BUCKET}/rows/2026.jsonl"
-
-
-@pytest.fixture(scope="module", params=["moto", "rclone"])
-def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with moto() if request.param == "moto" else rclone(tmp_path_factory.mktemp("rclone")) as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    shared.use(monkeypatch)
-    return shared
 
 
 def lines(number: int) -> bytes:

@@ -1,0 +1,21 @@
+"""What tests of several rooms share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.storage import Server, moto, rclone
+
+
+@pytest.fixture(scope="module", params=["moto", "rclone"])
+def storage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Two servers that speak S3, one after the other: moto for its semantics, rclone for its signatures."""
+    with moto() if request.param == "moto" else rclone(tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(storage: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The same, with the environment that boto3 reads pointing at it."""
+    storage.use(monkeypatch)
+    return storage

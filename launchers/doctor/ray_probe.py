@@ -21,7 +21,8 @@ def main() -> None:
         assert answer == 42
         kept = ("NodeManagerAddress", "Alive", "Resources", "Labels")
         told = [{key: node.get(key) for key in kept} for node in nodes]
-        sys.stdout.write(json.dumps({"ray": ray.__version__, "nodes": told}, default=str) + "\n")
+    # Outside, because what is printed while Ray is there goes to its log.
+    sys.stdout.write(json.dumps({"ray": ray.__version__, "nodes": told}, default=str) + "\n")
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def driver_killed(folder: Path, reference: SweepState, moments: Any = MOMENTS) -
         starts.append(time.time())
         died = podium_dying(home, moment, "submit", str(sweep))
         assert died.returncode == -9, f"{moment.name}: {died.returncode}\n{died.stderr}"
-        left += _left_behind(home)
+        left += [f"{moment.name}: {process}" for process in _left_behind(home)]
     starts.append(time.time())
     done = podium(home, "submit", str(sweep))
     assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@
 
 from tests.launchers.bad_inputs import BASE, DATA, RECIPE
 from tests.launchers.bad_runs import EVALUATION, HOME, RUNNING
+from tests.launchers.bad_storage import BUNDLES, MLFLOW, STORAGE
 from tests.launchers.bad_yaml import FILE, SPACE
 from tests.launchers.running import ROOT
 from tests.launchers.stage import Case
@@ -18,6 +19,8 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
     "The base model": BASE,
     "Recipe and pools": RECIPE,
     "Evaluation and champion": EVALUATION,
+    "Object storage and MLflow": (*STORAGE, *MLFLOW),
+    "Bundles": BUNDLES,
     "While a sweep runs": RUNNING,
     "Podium's home and the commands": HOME,
 }
@@ -55,7 +58,7 @@ def page() -> str:
 
 def _cell(text: str) -> str:
     shown = text.replace("{here}", "…").replace("|", "\\|")
-    for name in ("hub", "judge", "port", "next", "disk", "root"):
+    for name in ("hub", "judge", "port", "next", "disk", "root", "storage", "mlflow"):
         shown = shown.replace(f"{{{name}}}", f"<{name}>")
     return f"`` {shown} ``" if "`" in shown else f"`{shown}`" if shown else ""
 

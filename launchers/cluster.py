@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
@@ -54,7 +55,12 @@ def _start(address: str | None) -> list[dict[str, Any]]:
     ray = _ray()
     if address:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    else:
+        logging.getLogger("ray").setLevel(logging.CRITICAL)
+        return list(ray.nodes())
+    # Who ends a job, `timeout`, a service manager, Slurm, signals its whole process group. Ray must outlive that until
+    # the driver has set its trials down. What is blocked here stays blocked in what is started.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+    try:
         ray.init(
             address="local",
             num_cpus=num_cores(),
@@ -64,6 +70,8 @@ def _start(address: str | None) -> list[dict[str, Any]]:
             # An evaluation's process has torch and the base in memory: keep it for the next one, not for a second only.
             _system_config={"idle_worker_killing_time_threshold_ms": IDLE_WORKER_S * 1000},
         )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # trials that fail are told by the ledger's views
     return list(ray.nodes())
 

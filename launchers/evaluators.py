@@ -8,7 +8,7 @@ from typing import Any
 from launchers.arms import Arms
 from launchers.cluster import check_alive
 from launchers.evaluation import EvaluationJob, evaluate, measure
-from launchers.failures import Failures
+from launchers.failures import EVALUATION, Failures
 from launchers.pools import selector
 from launchers.search import Slots
 from sweeps.facts import Pool
@@ -115,7 +115,7 @@ class Evaluators:
                 self._keep_samples(job)
                 self._told(job.arm, result["metrics"])
                 self._finish(job.arm)
-                self._failures.succeeded()
+                self._failures.succeeded(EVALUATION)
 
     def abandon(self) -> None:
         """Cancel what has not come back. Its trials stay to be evaluated: the next session does it."""
@@ -155,7 +155,7 @@ class Evaluators:
             error = f"its evaluation failed: {message}"
             self._ledger.append("state", trial=job.arm, state=State.FAILED, error=error)
             self._told(job.arm, {})
-            self._failures.failed(error)
+            self._failures.failed(EVALUATION, error)
         else:
             self._ledger.append("note", text=f"evaluating {job.arm} on {job.split} failed: {message}")
 

@@ -4,28 +4,30 @@ import re
 
 from launchers.halt import Halt
 
+TRAINING, EVALUATION = "training", "evaluation"
+
 
 class Failures:
-    """Counts failures alike in a row, and halts the sweep at ``limit`` of them."""
+    """Counts failures alike in a row, of training and of evaluation apart, and halts the sweep at ``limit`` of them."""
 
     def __init__(self, limit: int, halt: Halt) -> None:
         self._limit, self._halt = limit, halt
-        self._last = ""
-        self._count = 0
+        self._rows: dict[str, tuple[str, int]] = {}  # by stage: what they have in common, and how many
 
-    def failed(self, message: str) -> None:
-        """A trial or its evaluation has failed for good."""
+    def failed(self, stage: str, message: str) -> None:
+        """A trial's training, or its evaluation, has failed for good."""
         alike = signature(message)
-        self._count = self._count + 1 if alike == self._last else 1
-        self._last = alike
-        if self._count >= self._limit:
+        last, count = self._rows.get(stage, ("", 0))
+        count = count + 1 if alike == last else 1
+        self._rows[stage] = (alike, count)
+        if count >= self._limit:
             said = message.strip().splitlines()[-1]
             hint = "mend the cause, then `podium retry` runs the failed ones again"
-            self._halt.stop("FAILED", f"{self._count} trials in a row failed the same way: {said} ({hint})")
+            self._halt.stop("FAILED", f"{count} trials in a row failed the same way: {said} ({hint})")
 
-    def succeeded(self) -> None:
-        """A trial has come to its end: what failed before was its own."""
-        self._count = 0
+    def succeeded(self, stage: str) -> None:
+        """One has come to its end: what failed before was its own."""
+        self._rows.pop(stage, None)
 
 
 def signature(message: str) -> str:

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-MARK = "PODIUM_DRIVER"
+# Several, because a process that gives itself a title, as Ray's do, writes it over the first of what is in /proc.
+MARKS = tuple(f"PODIUM_DRIVER_{number}" for number in range(8))
 LIMIT_S = 10.0
 CLEAN_LOOKS = 5  # in a row, a tenth of a second apart
 
@@ -31,11 +32,12 @@ def guarded() -> Iterator[None]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    os.environ[MARK] = token
+    os.environ.update(dict.fromkeys(MARKS, token))
     try:
         yield
     finally:
-        del os.environ[MARK]
+        for mark in MARKS:
+            del os.environ[mark]
         assert guardian.stdin is not None
         guardian.stdin.close()
         guardian.wait()
@@ -43,7 +45,7 @@ def guarded() -> Iterator[None]:
 
 def end_marked(token: str) -> None:
     """End every process with this mark, and those that they start meanwhile."""
-    marked = f"{MARK}={token}".encode()
+    marked = {f"{mark}={token}".encode() for mark in MARKS}
     deadline = time.monotonic() + LIMIT_S
     clean = 0
     # A process shows no environment in the moment in which it becomes another program: so look more than once.
@@ -58,9 +60,9 @@ def end_marked(token: str) -> None:
         time.sleep(0.1)
 
 
-def _has(environ: Path, marked: bytes) -> bool:
+def _has(environ: Path, marked: set[bytes]) -> bool:
     try:
-        return marked in environ.read_bytes().split(b"\0")
+        return not marked.isdisjoint(environ.read_bytes().split(b"\0"))
     except OSError:
         return False  # it has ended, or is another user's
 

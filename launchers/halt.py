@@ -50,7 +50,7 @@ def clear(inbox: Path) -> None:
 
 @contextmanager
 def interruptible(halt: Halt, say: Callable[[str], None]) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) ends the sweep in order; the second ends it at once."""
+    """The first Ctrl-C (or SIGTERM, or a closed terminal) ends the sweep in order; the second ends it at once."""
 
     def handle(number: int, frame: Any) -> None:
         if halt.reason is not None or halt.deciding:
@@ -58,7 +58,10 @@ def interruptible(halt: Halt, say: Callable[[str], None]) -> Iterator[None]:
         halt.stop("INTERRUPTED", "interrupted")
         say("stopping: trials wait at their last checkpoint; press Ctrl-C again to end at once")
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # the terminal is closed; under nohup it does not matter
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

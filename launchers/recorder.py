@@ -13,11 +13,11 @@ from typing import Any
 from ray import tune
 
 from launchers import checkpoints
-from launchers.failures import Failures
+from launchers.failures import TRAINING, Failures
 from launchers.halt import Halt
 from launchers.pools import LABEL
 from launchers.search import DistinctSearch
-from recipes.engines.protocol import TrainingFailed
+from launchers.trainable import ERROR
 from sweeps.facts import Pool
 from tracking.ledger import Ledger, State
 from tracking.meters.cost import Kind, cost_of
@@ -107,7 +107,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         if failed:
             self._ledger.append("state", trial=ours.id, state=State.FAILED, error=failed)
             if not result.get("diverged"):  # of a diverged trial its values are to blame, not the set-up
-                self._failures.failed(failed)
+                self._failures.failed(TRAINING, failed)
         elif result.get("finished"):
             self._evaluate(ours.id)
         elif self._halt.reason is None:
@@ -121,7 +121,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         self._charge_lost(trial)
         error = _message(trial)
         self._ledger.append("state", trial=self._ours(trial).id, state=State.FAILED, error=error)
-        self._failures.failed(error)
+        self._failures.failed(TRAINING, error)
 
     def close_open(self) -> None:
         """End the trials that Tune stopped with the whole sweep: it tells no callback of them."""
@@ -141,7 +141,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         self._ledger.append("state", trial=trial, state=State.EVALUATING, **more)
         if not more.get("halted"):
             checkpoints.drop(folder)
-        self._failures.succeeded()
+        self._failures.succeeded(TRAINING)
         self._finished(trial)
 
     def _set_down(self, trial: str) -> None:
@@ -182,10 +182,8 @@ class Recorder(tune.Callback):  # type: ignore[misc]
 
 
 def _message(trial: Any) -> str:
-    """The last line of a trial's error that says what went wrong, without Ray's traceback."""
-    error = trial.get_error() if hasattr(trial, "get_error") else None
-    text = str(error or "the trial's process died")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    marked = [place for place, line in enumerate(lines) if "TrainingFailed" in line]
-    message = "\n".join(lines[marked[-1] :]) if marked else lines[-1]
-    return message.removeprefix(f"{TrainingFailed.__module__}.{TrainingFailed.__name__}: ")
+    """Why a trial's attempt failed."""
+    try:
+        return (Path(trial.config["job"]["folder"]) / ERROR).read_text(encoding="utf-8").strip()
+    except OSError:  # it had no time to say it
+        return "the trial's worker died: it was killed, or its machine is gone"

@@ -7,6 +7,7 @@ Runs in a Ray actor on the node where Ray put it. It loads no torch: the engine 
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from recipes.engines.protocol import Diverged, Job, Session, TrainingFailed
 from sweeps.errors import InvalidInput
 
 POINTER = "where.json"
+ERROR = "error.txt"  # in the trial's folder: why its last attempt failed
 
 
 def open_session(engine: str, job: Job, checkpoint: Path | None) -> Session:
@@ -34,6 +36,7 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]
         self._session: Session | None = None
         self._begun = time.time()
         self._folder = Path(config["job"]["folder"])
+        (self._folder / ERROR).unlink(missing_ok=True)
         checkpoint = checkpoints.latest(self._folder)
         self._resumed = checkpoints.progress_of(checkpoint) if checkpoint else None
 
@@ -65,13 +68,19 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]
             return {**self._spent(), "failed": str(error), "diverged": diverged, "done": True}
         except OSError as error:
             self.cleanup()
-            raise TrainingFailed(f"the checkpoint could not be written: {error}") from None
-        except TrainingFailed:
+            raise self._told(TrainingFailed(f"the checkpoint could not be written: {error}")) from None
+        except TrainingFailed as error:
             self.cleanup()
-            raise
+            raise self._told(error) from None
         if report.done:
             self.cleanup()
         return self._result(progress)
+
+    def _told(self, error: TrainingFailed) -> TrainingFailed:
+        """The error, left in the trial's folder for the driver: Tune keeps only its traceback, and not always."""
+        with suppress(OSError):
+            (self._folder / ERROR).write_text(str(error), encoding="utf-8")
+        return error
 
     def _result(self, progress: dict[str, Any]) -> dict[str, Any]:
         # Tune's schedulers and searchers look for their metric at the top level of a result.

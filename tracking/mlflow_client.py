@@ -1,5 +1,6 @@
 """Reaching MLflow: where it is by default, whether it answers, and a client that waits no longer than a sweep can."""
 
+import fcntl
 import logging
 import os
 import re
@@ -51,12 +52,21 @@ def check(tracking_uri: str, limit_s: float = 30.0) -> None:
 
 
 def _first_question(tracking_uri: str) -> None:
+    folder = sqlite_folder(tracking_uri)
+    if folder is None:
+        _ask(tracking_uri)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".mlflow.lock").open("w") as lock:
+        # Two processes that make the same new database would each find half of the other's tables.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _ask(tracking_uri)
+
+
+def _ask(tracking_uri: str) -> None:
     if "://" in tracking_uri and not tracking_uri.startswith(("http", "databricks", "file", "uc")):
         import sqlalchemy
 
-        folder = sqlite_folder(tracking_uri)
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
         # MLflow tries a database that is down for many minutes; this tries once.
         engine = sqlalchemy.create_engine(tracking_uri)
         try:

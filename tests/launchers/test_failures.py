@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from launchers.failures import Failures, signature
+from launchers.failures import EVALUATION, TRAINING, Failures, signature
 from launchers.halt import Halt
 
 
@@ -17,7 +17,8 @@ def test_three_alike_in_a_row_stop_the_sweep(halt: Halt) -> None:
     failures = Failures(3, halt)
     for step in (3, 40, 512):
         assert halt.reason is None
-        failures.failed(f"the training process ended:\nOSError: [Errno 28] No space left at step {step}: '/x/{step}'")
+        why = f"OSError: [Errno 28] No space left at step {step}: '/x/{step}'"
+        failures.failed(TRAINING, f"the training process ended:\n{why}")
     assert halt.status == "FAILED"
     assert "3 trials in a row failed the same way: OSError: [Errno 28] No space left" in str(halt.reason)
     assert "podium retry" in str(halt.reason)
@@ -26,11 +27,12 @@ def test_three_alike_in_a_row_stop_the_sweep(halt: Halt) -> None:
 
 def test_a_success_or_another_failure_begins_anew(halt: Halt) -> None:
     failures = Failures(2, halt)
-    failures.failed("out of memory")
-    failures.succeeded()
-    failures.failed("out of memory")
-    failures.failed("the file is gone")
-    failures.failed("out of memory")
+    failures.failed(TRAINING, "out of memory")
+    failures.succeeded(EVALUATION)
+    failures.succeeded(TRAINING)
+    failures.failed(TRAINING, "out of memory")
+    failures.failed(TRAINING, "the file is gone")
+    failures.failed(TRAINING, "out of memory")
     assert halt.reason is None
 
 
@@ -39,3 +41,11 @@ def test_numbers_ids_and_paths_do_not_tell_failures_apart() -> None:
     assert signature("trial 06ec334411e9 died") == signature("trial fac22eb5176d died")
     assert signature("no memory") != signature("no disk")
     assert signature("") == ""
+
+
+def test_an_evaluation_that_fails_after_each_training_that_does_not_counts(halt: Halt) -> None:
+    failures = Failures(2, halt)
+    for _ in range(2):
+        failures.succeeded(TRAINING)
+        failures.failed(EVALUATION, "no price list")
+    assert halt.status == "FAILED"

@@ -43,24 +43,26 @@ def check(tracking_uri: str, limit_s: float = 30.0) -> None:
         ServiceUnreachable: It does not answer, within about 4 s for a server and ``limit_s`` for a database.
     """
     try:
-        connect(tracking_uri)  # asks nothing yet, but loads MLflow, which takes seconds, before the clock starts
-        call_within(limit_s, lambda: _first_question(tracking_uri))
+        with _alone(tracking_uri):
+            connect(tracking_uri)  # asks nothing yet, but loads MLflow, which takes seconds, before the clock starts
+            call_within(limit_s, lambda: _ask(tracking_uri))
     except Exception as error:
         # Whatever the client raises (HTTP, SQL, an unknown scheme): the way out is the same.
         where = f"MLflow at {without_password(tracking_uri)}"
         raise ServiceUnreachable(f"{where} cannot be reached: {told(error)}") from error
 
 
-def _first_question(tracking_uri: str) -> None:
+@contextmanager
+def _alone(tracking_uri: str) -> Iterator[None]:
+    """One process at a time: two that make the same new database would each find half of the other's tables."""
     folder = sqlite_folder(tracking_uri)
     if folder is None:
-        _ask(tracking_uri)
+        yield
         return
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".mlflow.lock").open("w") as lock:
-        # Two processes that make the same new database would each find half of the other's tables.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _ask(tracking_uri)
+        yield
 
 
 def _ask(tracking_uri: str) -> None:

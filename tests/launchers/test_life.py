@@ -21,7 +21,7 @@ from tracking.ledger import State, SweepState, is_open, read
 
 BROKEN_METRIC = """
 def score(row, answer):
-    if not answer.startswith("{"):  # as no answer of a hardly trained model does, and every right one
+    if answer != row["reference"]:  # as no answer of a hardly trained model is the right one
         raise OSError("the price list is gone")
     return {"quality/score": 1.0}
 """

@@ -26,7 +26,7 @@ def commit(trial: Path, progress: dict[str, Any], write: Callable[[Path], None])
     name = f"{progress['step']:08d}"
     part, final = trial / FOLDER / f"{name}.part", trial / FOLDER / name
     for left in (part, final):
-        shutil.rmtree(left, ignore_errors=True)
+        _remove(left)
     part.parent.mkdir(parents=True, exist_ok=True)
     write(part)
     (part / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
@@ -34,7 +34,7 @@ def commit(trial: Path, progress: dict[str, Any], write: Callable[[Path], None])
     part.rename(final)
     for other in final.parent.iterdir():
         if other != final:
-            shutil.rmtree(other, ignore_errors=True)
+            _remove(other)
 
 
 def latest(trial: Path) -> Path | None:
@@ -66,7 +66,16 @@ def keep_adapter(trial: Path) -> bool:
 
 def drop(trial: Path) -> None:
     """Remove what only going on with the training would need."""
-    shutil.rmtree(trial / FOLDER, ignore_errors=True)
+    _remove(trial / FOLDER)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder so that no part of it is ever taken for the whole: files go one by one."""
+    going = folder if folder.name.endswith(".part") else folder.with_name(f"{folder.name}.part")
+    if folder != going and folder.exists():
+        shutil.rmtree(going, ignore_errors=True)
+        folder.rename(going)
+    shutil.rmtree(going, ignore_errors=True)
 
 
 def _flush(folder: Path) -> None:

@@ -6,14 +6,12 @@ It loads no torch: training and evaluation happen in other processes.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from launchers import pools
-from launchers.agenda import Agenda, make_agenda
+from launchers.agenda import Agenda, make_agenda, write_settings
 from launchers.arms import WEIGHTS, Arms
 from launchers.build import Built
 from launchers.cluster import ClusterLost, check_alive, num_cores
@@ -25,7 +23,7 @@ from recipes.bases import locate
 from recipes.schema import Recipe
 from sweeps.design_points import planned_points
 from sweeps.trial import Trial, make_trial
-from tracking.ledger import Ledger, State, SweepState
+from tracking.ledger import Ledger, LedgerBroken, State, SweepState
 from tracking.meters.cost import cost_of, idle_seconds
 
 BUDGET_SHARE = 0.9  # of a budget goes to trials; the rest is kept for evaluation and export
@@ -71,9 +69,7 @@ def tune_trials(
 
     def begin(trial: Trial) -> bool:
         """Write a new trial before anything acts on it; false where another version of the sweep has its result."""
-        trial_folder = folder / "trials" / trial.id
-        trial_folder.mkdir(parents=True, exist_ok=True)
-        (trial_folder / "trial.yaml").write_text(yaml.safe_dump(trial.settings, sort_keys=False), encoding="utf-8")
+        write_settings(folder, trial)
         pool = sweep.pools[0].name if len(sweep.pools) == 1 else ""
         fields = {"number": trial.number, "values": trial.values, "max_steps": trial.max_steps, "repeat": trial.repeat}
         ledger.append("trial", trial=trial.id, pool=pool, **fields)
@@ -92,6 +88,8 @@ def tune_trials(
         }
         return {"trial": trial.id, "engine": recipe.engine, "job": job}
 
+    arms = Arms(built, ledger, paths)
+    to_evaluate = _to_evaluate(arms, before, agenda)
     search = DistinctSearch(
         sweep.space,
         design.trials,
@@ -104,15 +102,15 @@ def tune_trials(
         seed=spec.search.seed,
         algorithm=spec.search.algorithm,
         repeats=spec.search.seeds,
-        known=agenda.known,
+        known=[replace(one, open=one.open or one.trial.id in to_evaluate) for one in agenda.known],
         unfinished=agenda.train,
         next_number=agenda.next_number,
         begin=begin,
     )
     failures = Failures(spec.give_up_after, halt)
-    arms = Arms(built, ledger, paths)
     evaluators = Evaluators(ledger, arms, slots, search.evaluated, failures)
     started, spending = time.time(), _Spending.of(before)
+    session_began = before.sessions[-1].began  # Ray may have been started before in this session
 
     def tick() -> None:
         try:
@@ -121,7 +119,7 @@ def tune_trials(
         except ClusterLost as error:
             raise _OutOfTune(error) from None
         halt.look()
-        spending.check(built, recorder, started, halt)
+        spending.check(built, recorder, session_began, halt)
         if halt.reason is not None:
             search.close()
 
@@ -130,7 +128,7 @@ def tune_trials(
     scheduler = make_scheduler(sweep, search)
     if isinstance(scheduler, Halving):
         _recall(scheduler, before, {trial.id for trial in agenda.train})
-    for trial in _to_evaluate(arms, before, agenda):
+    for trial in to_evaluate:
         evaluators.start(trial)
     tuner = tune.Tuner(
         tune.with_resources(TrialRunner, resources(built, units)),
@@ -156,12 +154,18 @@ def tune_trials(
         if search.has_work:
             tuner.fit()
         recorder.close_open()
+        if halt.reason is not None and not halt.pauses:
+            recorder.set_down_waiting()
         while evaluators.pending and not halt.pauses:
             evaluators.collect(wait_s=REFRESH_S)
             halt.look()
-    except (_OutOfTune, ClusterLost) as error:
+    except LedgerBroken:
+        raise
+    except BaseException as error:
         recorder.lose_open()
-        raise ClusterLost(str(error)) from None
+        if isinstance(error, _OutOfTune):
+            raise ClusterLost(str(error)) from None
+        raise
     evaluators.abandon()
     # The machine was held from start to end; what no trial and no evaluation used of it was idle.
     busy = recorder.spent_unit_s + evaluators.spent_unit_s
@@ -240,13 +244,13 @@ class _Spending:
         wall_s = sum((session.ended or session.last) - session.began for session in state.sessions[:-1])
         return cls(sum(entry.usd for entry in work), sum(entry.unit_s for entry in work), wall_s)
 
-    def check(self, built: Built, recorder: Any, started: float, halt: Halt) -> None:
+    def check(self, built: Built, recorder: Any, began: float, halt: Halt) -> None:
         """Halt the sweep where the trials' share of a budget is spent."""
         budget = built.sweep.spec.budget
         for name, spent, limit in (
             ("usd", self.usd + recorder.spent_usd, budget.usd),
             ("gpu_hours", (self.unit_s + recorder.spent_unit_s) / 3600, budget.gpu_hours),
-            ("wall_clock", self.wall_s + time.time() - started, budget.wall_clock_s),
+            ("wall_clock", self.wall_s + time.time() - began, budget.wall_clock_s),
         ):
             if limit is not None and spent >= BUDGET_SHARE * limit:
                 kept = f"{1 - BUDGET_SHARE:.0%} is kept for evaluation and export"

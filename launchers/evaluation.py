@@ -112,7 +112,6 @@ def measure(jobs: list[EvaluationJob], requests: int) -> list[dict[str, Any]]:
         measured = measure_latency(model.answer, items, requests=requests)
         results.append(
             {
-                "id": latency_id(job, requests),
                 "arm": job.arm,
                 "split": "latency",
                 "n": measured.n,
@@ -121,11 +120,6 @@ def measure(jobs: list[EvaluationJob], requests: int) -> list[dict[str, Any]]:
             }
         )
     return results
-
-
-def latency_id(job: EvaluationJob, requests: int) -> str:
-    """Names a measurement of latency: it depends on all that an evaluation does, and on how many requests there are."""
-    return f"latency-{requests}-{job.id}"
 
 
 def read_rows(path: Path, limit: int | None) -> list[dict[str, Any]]:

@@ -37,13 +37,14 @@ class Evaluators:
     ) -> None:
         self._ledger, self._arms, self._slots, self._told, self._failures = ledger, arms, slots, told, failures
         self._pool: Pool = arms.pool
+        self._waiting: list[EvaluationJob] = []  # for a slot
         self._running: dict[Any, tuple[EvaluationJob, float]] = {}
         self.spent_unit_s = 0.0
 
     @property
     def pending(self) -> int:
         """Evaluations that have not come back."""
-        return len(self._running)
+        return len(self._waiting) + len(self._running)
 
     def start(self, trial: str) -> None:
         """Evaluate a trial's adapter on dev; a trial that is not to be evaluated has its end at once."""
@@ -56,23 +57,24 @@ class Evaluators:
         job = self._arms.job(trial, "dev", self._ledger.folder / state.adapter)
         done = next((one for one in state.evaluations if one.id == job.id), None)
         if done is None:
-            self.submit(job)
+            self._waiting.append(job)
+            self._fill_slots()
         else:
             self._told(trial, done.metrics)
             self._finish(trial)
 
-    def submit(self, job: EvaluationJob) -> None:
-        """Start one evaluation."""
-        self._slots.evaluating += 1
-        self._running[self._remote(evaluate).remote(job)] = (job, time.time())
-
-    def run(self, jobs: list[EvaluationJob]) -> None:
-        """Do these, as many at once as there are slots, and wait for them all."""
-        waiting = list(jobs)
-        while waiting or self._running:
-            while waiting and self._slots.free > 0:
-                self.submit(waiting.pop(0))
+    def run(self, jobs: list[EvaluationJob], look: Callable[[], None]) -> None:
+        """Do these, as many at once as there are slots, and wait for them all; ``look`` is called meanwhile."""
+        self._waiting += jobs
+        while self.pending:
             self.collect(wait_s=1.0)
+            look()
+
+    def _fill_slots(self) -> None:
+        while self._waiting and self._slots.free > 0:
+            job = self._waiting.pop(0)
+            self._slots.evaluating += 1
+            self._running[self._remote(evaluate).remote(job)] = (job, time.time())
 
     def missing(
         self, jobs: list[EvaluationJob], name: Callable[[EvaluationJob], str] = lambda job: job.id
@@ -81,20 +83,30 @@ class Evaluators:
         have = {evaluation.id for evaluation in self._ledger.read().evaluations()}
         return [job for job in jobs if name(job) not in have]
 
-    def measure_latency(self, jobs: list[EvaluationJob], requests: int) -> None:
+    def latency_id(self, job: EvaluationJob, requests: int) -> str:
+        """Names a measurement of latency: it depends on all that an evaluation does, on the pool, and on its size."""
+        return f"latency-{self._pool.name}-{requests}-{job.id}"
+
+    def measure_latency(self, jobs: list[EvaluationJob], requests: int, look: Callable[[], None]) -> None:
         """Measure arms one after the other while nothing else runs, and record the results."""
         import ray
 
         reference = self._remote(measure).remote(jobs, requests)
         while not ray.wait([reference], timeout=1.0)[0]:
             check_alive()
-        results = ray.get(reference)
+            look()
+        try:
+            results = ray.get(reference)
+        except ray.exceptions.RayError as error:
+            self._ledger.append("note", text=f"latency could not be measured: {_last_line(error)}")
+            return
         for job, result in zip(jobs, results, strict=True):
             self._charge("evaluation", job, result["detail"]["seconds"])
-            self._ledger.append("evaluation", **result)
+            self._ledger.append("evaluation", **result, id=self.latency_id(job, requests))
 
     def collect(self, wait_s: float = 0.0) -> None:
         """Record what has come back."""
+        self._fill_slots()
         if not self._running:
             return
         check_alive()
@@ -126,6 +138,7 @@ class Evaluators:
             self._charge("evaluation", job, time.time() - started)
         self._slots.evaluating -= len(self._running)
         self._running.clear()
+        self._waiting.clear()
 
     def _remote(self, function: Any) -> Any:
         import ray
@@ -149,8 +162,7 @@ class Evaluators:
 
     def _failed(self, job: EvaluationJob, seconds: float, failure: Exception) -> None:
         self._charge("failed", job, seconds)
-        cause = getattr(failure, "cause", None) or failure
-        message = str(cause).strip().splitlines()[-1]
+        message = _last_line(failure)
         if job.adapter and job.split == "dev":
             error = f"its evaluation failed: {message}"
             self._ledger.append("state", trial=job.arm, state=State.FAILED, error=error)
@@ -163,3 +175,9 @@ class Evaluators:
         entry = cost_of(kind, self._pool, seconds, job.arm if job.adapter else None)
         self.spent_unit_s += entry.unit_s
         self._ledger.append("cost", **vars(entry))
+
+
+def _last_line(error: Exception) -> str:
+    """What a task's error says, without Ray's traceback."""
+    cause = getattr(error, "cause", None) or error
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[-1]

@@ -22,7 +22,7 @@ class Failures:
         self._rows[stage] = (alike, count)
         if count >= self._limit:
             said = message.strip().splitlines()[-1]
-            hint = "mend the cause, then `podium retry` runs the failed ones again"
+            hint = "mend the cause, then `podium retry` runs the failed ones again, or `podium submit` what you changed"
             self._halt.stop("FAILED", f"{count} trials in a row failed the same way: {said} ({hint})")
 
     def succeeded(self, stage: str) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 from analysis.champion import Choice, choose, default_trial, median_trial, shortlist
 from launchers.arms import BASE, BASE_SCHEMA, Arms
 from launchers.build import Built
-from launchers.evaluation import latency_id
 from launchers.evaluators import Evaluators
 from launchers.failures import Failures
 from launchers.halt import Halt
@@ -16,6 +15,7 @@ from sweeps.errors import NoChampion
 from tracking.ledger import Ledger
 
 Say = Callable[[str], None]
+Look = Callable[[], None]
 
 
 def confirm(built: Built, paths: dict[str, Path], ledger: Ledger, halt: Halt, capacity: int, say: Say) -> Choice:
@@ -28,23 +28,30 @@ def confirm(built: Built, paths: dict[str, Path], ledger: Ledger, halt: Halt, ca
         NoChampion: No trial qualifies; the ledger says why for each.
     """
     arms = Arms(built, ledger, paths)
+
+    def look() -> None:
+        """Somebody may ask for a pause now too; to stop is what this does."""
+        halt.look()
+        if halt.pauses:
+            raise KeyboardInterrupt
+
     failures = Failures(built.sweep.spec.give_up_after, halt)
     evaluators = Evaluators(ledger, arms, Slots(capacity), lambda trial, metrics: None, failures)
     if arms.measurable and any(trial.adapter for trial in ledger.read().trials.values()):
         if todo := evaluators.missing([arms.job(BASE, "dev")]):
             say("evaluating the untouched base on dev …")
-            evaluators.run(todo)
-        _measure_latency(built, arms, evaluators, ledger, say)
+            evaluators.run(todo, look)
+        _measure_latency(built, arms, evaluators, ledger, say, look)
     choice = choose(ledger.read())
     ledger.append("champion", champion=choice.to_dict())
     if choice.champion is None:
         raise NoChampion("\n".join(choice.why))
     if arms.measurable:
-        _read_challenge(arms, evaluators, ledger, choice, say)
+        _read_challenge(arms, evaluators, ledger, choice, say, look)
     return choice
 
 
-def _measure_latency(built: Built, arms: Arms, evaluators: Evaluators, ledger: Ledger, say: Say) -> None:
+def _measure_latency(built: Built, arms: Arms, evaluators: Evaluators, ledger: Ledger, say: Say, look: Look) -> None:
     evaluate = built.sweep.spec.evaluate
     state = ledger.read()
     top = shortlist(state, evaluate.latency_top)
@@ -52,13 +59,13 @@ def _measure_latency(built: Built, arms: Arms, evaluators: Evaluators, ledger: L
         return
     requests = evaluate.latency_requests
     jobs = [arms.job(BASE, "dev"), *(_trial_job(arms, ledger, trial, "dev") for trial in top)]
-    if todo := evaluators.missing(jobs, lambda job: latency_id(job, requests)):
+    if todo := evaluators.missing(jobs, lambda job: evaluators.latency_id(job, requests)):
         arms_told = f"{len(todo)} of the base and the best {len(top)}"
         say(f"latency, alone on the machine: {arms_told}, {requests} requests each …")
-        evaluators.measure_latency(todo, requests)
+        evaluators.measure_latency(todo, requests, look)
 
 
-def _read_challenge(arms: Arms, evaluators: Evaluators, ledger: Ledger, choice: Choice, say: Say) -> None:
+def _read_challenge(arms: Arms, evaluators: Evaluators, ledger: Ledger, choice: Choice, say: Say, look: Look) -> None:
     state = ledger.read()
     top = choice.ranking[: arms.confirm_top]
     trials = [default_trial(state), median_trial(state, choice.rule), choice.champion, *top]
@@ -76,7 +83,7 @@ def _read_challenge(arms: Arms, evaluators: Evaluators, ledger: Ledger, choice: 
         ledger.append("note", text=f"the challenge set was read again, for {', '.join(job.arm for job in todo)}")
     else:
         say(f"the sealed challenge set, read once: {len(todo)} arms …")
-    evaluators.run(todo)
+    evaluators.run(todo, look)
 
 
 def _trial_job(arms: Arms, ledger: Ledger, trial: str, split: str) -> Any:

@@ -74,7 +74,7 @@ def settle(ledger: Ledger, halt: Halt) -> None:
     for trial in ledger.read().trials.values():
         if trial.state not in (State.PENDING, State.RUNNING, State.EVALUATING, State.PAUSED):
             continue
-        reason = halt.reason or "the sweep ended before it"
+        reason = trial.reason or halt.reason or "the sweep ended before it"
         if not halt.pauses:
             ledger.append("state", trial=trial.id, state=State.STOPPED, reason=reason, halted=True)
         elif trial.state is State.RUNNING:

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+DRIVER_LOG = "driver.log"  # in a run folder: what the driver of a detached sweep says
+
 
 def home() -> Path:
     """The folder of all sweeps, absolute. Not created by asking."""

@@ -25,7 +25,8 @@ def _num_trials(folder: Path) -> int:
     """Of the sweep; its first line may still be on its way."""
     while True:
         try:
-            return int(read(folder).spec["search"]["trials"])
+            search = read(folder).spec["search"]
+            return int(search["trials"] * search["seeds"])
         except PodiumError:
             if not is_open(folder):
                 raise

@@ -74,6 +74,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial got its machine, for the first time or again."""
         self._charge_lost(trial)
+        self._placed.pop(trial.trial_id, None)  # another attempt may get another pool
         self._open[trial.trial_id] = _Attempt(trial, time.time())
         self._ledger.append("state", trial=self._ours(trial).id, state=State.RUNNING)
 
@@ -103,7 +104,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         ours, result = self._ours(trial), trial.last_result or {}
         attempt = self._open.pop(trial.trial_id, None)
         failed = result.get("failed")
-        self._charge(trial, "failed" if failed else "training", attempt.seconds if attempt else 0.0)
+        self._charge(trial, "failed" if failed else "training", self._seconds(attempt, result))
         if failed:
             self._ledger.append("state", trial=ours.id, state=State.FAILED, error=failed)
             if not result.get("diverged"):  # of a diverged trial its values are to blame, not the set-up
@@ -132,6 +133,19 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         """Ray is gone, and with it every attempt; the next session takes them up."""
         for attempt in list(self._open.values()):
             self._charge_lost(attempt.trial)
+
+    def set_down_waiting(self) -> None:
+        """The sweep ends with trials that no machine has taken up: what they have is judged with the rest."""
+        for trial in self._ledger.read().trials.values():
+            if trial.state is State.PENDING:
+                self._set_down(trial.id)
+
+    def _seconds(self, attempt: _Attempt | None, result: dict[str, Any]) -> float:
+        """Of the attempt that has ended: what it reported, or, where the sweep cut it short, all of its time."""
+        if attempt is None:
+            return 0.0
+        cut_short = self._halt.reason is not None and not result.get("done")
+        return time.time() - attempt.began if cut_short else attempt.seconds
 
     def _evaluate(self, trial: str, **more: Any) -> None:
         """Keep the trial's last adapter and send it on. Written before anything is removed or started."""

@@ -75,10 +75,12 @@ def exists(folder: Path) -> bool:
 
 def _keep_yaml(built: Built, folder: Path, number: int) -> None:
     """``spec.yaml`` is the present version as it was written; those before keep their numbers."""
-    path = folder / "spec.yaml"
-    if path.exists() and number > 1:
-        path.replace(folder / f"spec-{number - 1}.yaml")
-    path.write_text(built.text, encoding="utf-8")
+    path, before = folder / "spec.yaml", folder / f"spec-{number - 1}.yaml"
+    if number > 1 and path.exists() and not before.exists():
+        shutil.copyfile(path, before)
+    part = path.with_suffix(".part")
+    part.write_text(built.text, encoding="utf-8")
+    part.replace(path)
 
 
 def sweep_event(built: Built, paths: dict[str, Path]) -> dict[str, Any]:

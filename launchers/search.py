@@ -85,6 +85,7 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
         self._trials: dict[str, Trial] = {}  # by Tune's id
         # Everything below is by our own id.
         self._drawn: set[str] = set()
+        self._counted = 0  # of these, how many count as trials that were asked for
         self._asked: dict[str, Any] = {}  # Optuna's trial
         self._scores: dict[str, float] = {}
         self._waiting: set[str] = set()  # finished, the search's metric comes with the evaluation
@@ -108,9 +109,12 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
         self._study = optuna.create_study(direction="minimize" if mode == "min" else "maximize", sampler=sampler)
         for one in known:
             self._recall(one)
+        missing = self._missing_repeats(known)
         # Trials of before count as part of the design, whether or not they are points of it.
-        left = max(0, len(planned) - len(known))
-        self._planned = [trial for trial in planned if trial.id not in self._drawn][:left]
+        left = max(0, len(planned) - self._counted - len(missing))
+        repeats_of = {trial.id for trial in missing}
+        new = [trial for trial in planned if trial.id not in self._drawn | repeats_of]
+        self._planned = [*missing, *new[:left]]
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher into snapshots, which we never restore: the ledger is the truth
@@ -123,7 +127,7 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
     @property
     def has_work(self) -> bool:
         """Whether there is a trial to train."""
-        return bool(self._unfinished) or len(self._drawn) < self._num_trials
+        return bool(self._unfinished) or self._counted < self._num_trials
 
     def close(self) -> None:
         """Suggest nothing more: the sweep ends."""
@@ -143,7 +147,7 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
             if trial.id in self._drawn:  # Optuna is told its result, and asked again
                 self._tell(asked, self._scores.get(trial.id))
                 continue
-            self._drawn.add(trial.id)
+            self._count(trial)
             self._asked[trial.id] = asked
             self._next_number += 1
             if self._begin(trial):
@@ -186,12 +190,22 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
     def _recall(self, known: Known) -> None:
         """Put a trial of an earlier session where it stood."""
         key = known.trial.id
-        self._drawn.add(key)
+        self._count(known.trial)
         self._asked[key] = self._ask_for(known.trial)
         if known.open:
             self._waiting.add(key)
         else:
             self._score(key, known.score)
+
+    def _count(self, trial: Trial) -> None:
+        self._drawn.add(trial.id)
+        self._counted += trial.repeat < self._repeats  # more repeats than are asked for are no points
+
+    def _missing_repeats(self, known: Sequence[Known]) -> list[Trial]:
+        """Of every point of before, the repeats that it lacks."""
+        points = [one.trial for one in known if one.trial.repeat == 0]
+        repeats = [self._make_trial(0, point.values, k) for point in points for k in range(1, self._repeats)]
+        return [trial for trial in repeats if trial.id not in self._drawn]
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: Tune's scheduler stops trials, Optuna prunes none."""

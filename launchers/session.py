@@ -13,9 +13,9 @@ from launchers.agenda import charge_lost_session
 from launchers.build import Built
 from launchers.bundles import make_bundle
 from launchers.cluster import ClusterLost, ray_cluster
-from launchers.driver import tune_trials, units_of
+from launchers.driver import tune_trials
 from launchers.finish import confirm
-from launchers.halt import Halt, clear, interruptible, settle
+from launchers.halt import Halt, interruptible, settle
 from launchers.live import Follower, Lines, Screen
 from launchers.output import say
 from launchers.targets import keep_ledger
@@ -44,11 +44,11 @@ def run_session(built: Built, ledger: Ledger, paths: dict[str, Path], *, retry: 
     """
     started, folder, uri = time.time(), ledger.folder, home.tracking_uri()
     halt, codes = Halt(folder / "inbox"), list[int]()
-    clear(folder / "inbox")
     shutil.rmtree(folder / "ray", ignore_errors=True)  # Tune's own records of a session that is over
-    charge_lost_session(ledger, units_of(built), ledger.read())
-    _announce(built, ledger.read(), folder)
+    before = ledger.read()
+    _announce(built, before, folder)
     ledger.append("begin", host=platform.node(), pid=os.getpid())
+    charge_lost_session(ledger, before)
     view = MlflowView(uri)
     try:
         written = view.sync(ledger.read())
@@ -70,7 +70,8 @@ def run_session(built: Built, ledger: Ledger, paths: dict[str, Path], *, retry: 
         if isinstance(error, ServiceUnreachable):
             halt.stop("FAILED", str(error))
     except KeyboardInterrupt:
-        halt.status, halt.reason = "INTERRUPTED", "interrupted"
+        if not halt.pauses:
+            halt.status, halt.reason = "INTERRUPTED", "interrupted"
     except LedgerBroken:
         raise  # what is on the disk is whole, and nothing more can be written
     except Exception as error:
@@ -97,7 +98,7 @@ def _run_on_ray(
     with ray_cluster(say, ledger.folder / RAY_LOG) as nodes, interruptible(halt, say):
         with ExitStack() as views:
             views.enter_context(Follower(ledger.folder, SYNC_S, view.sync))
-            look = views.enter_context(display(built.sweep.spec.search.trials))
+            look = views.enter_context(display(built.sweep.spec.search.num_trials))
             views.enter_context(Follower(ledger.folder, LOOK_S, look))
             capacity = tune_trials(built, paths, ledger, halt, say, nodes, retry=retry)
         if halt.reason:
@@ -113,16 +114,17 @@ def _announce(built: Built, state: SweepState, folder: Path) -> None:
     spec = built.sweep.spec
     where = f"{built.sweep.facts.name} on {', '.join(spec.pools)}; {folder}"
     if not state.sessions:
-        say(f"sweep {spec.name}: {spec.search.trials} trials of {where}")
+        say(f"sweep {spec.name}: {spec.search.num_trials} trials of {where}")
         return
     version = state.versions[-1]
     if version.changes and version.t > state.sessions[-1].began:
         say(f"sweep {spec.name}, version {version.number}: {'; '.join(version.changes)}")
         say(f"{len(state.trials)} of its trials were run before and stay; {len(state.history)} are no points of it")
-    ended = sum(trial.state in (State.DONE, State.STOPPED, State.FAILED) for trial in state.trials.values())
+    over = (State.DONE, State.STOPPED, State.FAILED)
+    ended = sum(trial.state in over and not trial.halted for trial in state.trials.values())
     going = len(state.trials) - ended
     going_on = f", {going} go on from where they are" if going else ""
-    say(f"sweep {spec.name} goes on: {ended} of {spec.search.trials} trials have ended{going_on}; {where}")
+    say(f"sweep {spec.name} goes on: {ended} of {spec.search.num_trials} trials have ended{going_on}; {where}")
 
 
 def _decide(built: Built, paths: dict[str, Path], ledger: Ledger, view: MlflowView, halt: Halt, capacity: int) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from analysis.frame import open_sweep
 from launchers import home
 from launchers.build import Built, build
+from launchers.halt import clear
 from launchers.join import follow
 from launchers.output import say
 from launchers.preflight import preflight
@@ -17,7 +18,7 @@ from launchers.run_folder import exists, prepare, what_changed, writable_folder
 from launchers.session import caught_up, run_session
 from launchers.targets import check_target
 from sweeps.errors import InvalidInput, PodiumError, Problem
-from tracking.ledger import Ledger, LedgerLocked, State, SweepState, is_open
+from tracking.ledger import Ledger, LedgerLocked, State, SweepState, is_open, read
 from tracking.mlflow_view import check
 
 FINISHED_CODES = (0, 3, 6)  # of a sweep that was decided; after any other there is something left to do
@@ -35,7 +36,7 @@ def run(built: Built, *, retry: bool = False) -> tuple[SweepState, int]:
     """
     name = built.sweep.spec.name
     folder = writable_folder(name)
-    if not is_open(folder):
+    if not (is_open(folder) or _is_over(built, folder)):
         try:
             check_services(built)
         except PodiumError:
@@ -45,6 +46,7 @@ def run(built: Built, *, retry: bool = False) -> tuple[SweepState, int]:
     while True:
         try:
             with Ledger(folder) as ledger:
+                clear(folder / "inbox")  # requests that were meant for a session that is over
                 paths = prepare(built, ledger)
                 state = ledger.read()
                 if is_finished(state) and not (retry and _failed(state)):
@@ -54,7 +56,7 @@ def run(built: Built, *, retry: bool = False) -> tuple[SweepState, int]:
                     return caught_up(ledger), state.code
                 return run_session(built, ledger, paths, retry=retry)
         except LedgerLocked as error:
-            _refuse_a_change(built, folder)
+            refuse_a_change(built, folder)
             say(f"{error.problems[0].rule}: following it. Ctrl-C leaves it running.")
             state = follow(folder)
             if state.ended is None:
@@ -101,6 +103,7 @@ def extended(name: str | None, trials: int) -> Built:
     if search["algorithm"] == "grid":
         rule = f"a grid has all its points, and this one has {search['trials']}"
         raise InvalidInput(Problem(state.name, rule, "widen the space in its YAML and submit that"))
+    reopen(state.name)  # which refuses a sweep that is not what it was: extending would train all of it again
     return reopen(state.name, [f"search.trials={search['trials'] + trials}"])
 
 
@@ -122,11 +125,21 @@ def is_finished(state: SweepState) -> bool:
     return state.status == "DONE" and state.code in FINISHED_CODES
 
 
+def _is_over(built: Built, folder: Path) -> bool:
+    """Whether nothing will be run, and so nothing is needed to run it."""
+    return exists(folder) and is_finished(read(folder)) and not what_changed(built, folder)
+
+
 def _failed(state: SweepState) -> int:
     return sum(trial.state is State.FAILED for trial in state.trials.values())
 
 
-def _refuse_a_change(built: Built, folder: Path) -> None:
+def refuse_a_change(built: Built, folder: Path) -> None:
+    """A sweep that runs is what it is until it ends.
+
+    Raises:
+        InvalidInput: The YAML, the data or anything else that decides results is another.
+    """
     if exists(folder) and (changed := what_changed(built, folder)):
         rule = f"this sweep is running, and the YAML is another: {'; '.join(changed)}"
         raise InvalidInput(Problem("name", rule, "wait for its end, `podium stop` it, or choose another name"))

@@ -131,6 +131,11 @@ class Search(Block):
     _fill_mode = model_validator(mode="before")(_better_direction)
 
     @property
+    def num_trials(self) -> int:
+        """Trials of as many points as are asked for, each with all its repeats."""
+        return self.trials * self.seeds
+
+    @property
     def direction(self) -> Mode:
         """The side of the metric that is looked for."""
         return self.mode

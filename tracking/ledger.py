@@ -51,7 +51,8 @@ def fold(lines: Iterator[dict[str, Any]], folder: Path) -> SweepState:
     ``trial`` (trial, number, values, pool, max_steps, repeat) · ``state`` (trial, state, pool?, error?, reason?,
     halted?) · ``report`` (trial, step, metrics) · ``adapter`` (trial, folder) · ``evaluation`` (the fields of
     :class:`Evaluation`) · ``cost`` (the fields of :class:`CostEntry`) · ``mlflow`` (any of SweepState.mlflow) ·
-    ``champion`` (champion) · ``export`` (export) · ``note`` (text) · ``end`` (status, reason?, code).
+    ``champion`` (champion) · ``export`` (export) · ``note`` (text) · ``end`` (status, reason?, code, at?: when the
+    driver was last heard of, where another process closes the sweep).
 
     Raises:
         InvalidInput: The ledger is of another format, or holds no sweep.
@@ -74,7 +75,7 @@ def _folded(sweep: SweepState | None, line: dict[str, Any], folder: Path) -> Swe
         return _versioned(sweep, line, folder)
     if sweep is None:
         raise LookupError("a ledger begins with its sweep")
-    if sweep.sessions:
+    if sweep.sessions and event != "begin":  # which may come long after the session before it
         sweep.sessions[-1].last = line["t"]
     if event in ("trial", "state", "report", "adapter"):
         _apply_to_trial(sweep, event, line)
@@ -125,7 +126,7 @@ def _apply(sweep: SweepState, event: str, line: dict[str, Any]) -> None:
         sweep.code = line.get("code", 0)
         if sweep.sessions:
             session = sweep.sessions[-1]
-            session.ended, session.status, session.reason = line["t"], sweep.status, sweep.reason
+            session.ended, session.status, session.reason = line.get("at", line["t"]), sweep.status, sweep.reason
 
 
 def _evaluated(sweep: SweepState, evaluation: Evaluation) -> None:
@@ -169,6 +170,8 @@ def _move_to(trial: TrialState, line: dict[str, Any]) -> None:
     if trial.state in (State.PENDING, State.RUNNING):  # once more: what ended it before no longer holds
         trial.error = trial.reason = trial.ended = None
         trial.halted = False
+    elif trial.state is State.EVALUATING:
+        trial.error, trial.halted = None, False
     trial.error, trial.reason = line.get("error", trial.error), line.get("reason", trial.reason)
     trial.halted = line.get("halted", trial.halted)
     if trial.state is not State.RUNNING:

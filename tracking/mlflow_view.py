@@ -35,6 +35,7 @@ __all__ = ["MlflowView", "SyncResult", "check", "connect", "default_uri"]
 EXPERIMENT = "podium"
 METRICS_PER_BATCH = 1000  # MLflow's own limits
 PARAMS_PER_BATCH = 100
+PASSING_TAGS = ("podium.reason", "podium.error", "podium.superseded")  # gone again when a trial goes on
 ARTIFACTS_TAG = "podium.artifacts"  # what was uploaded, one "fingerprint name" a line
 
 _log = logging.getLogger(__name__)
@@ -219,6 +220,9 @@ def _write_values(client: "MlflowClient", wanted: WantedRun, written: _Written, 
     params = [Param(key, value) for key, value in wanted.params.items() if key not in written.params]
     points = {_identity(point): point for point in wanted.points if _identity(point) not in written.points}
     gauges = {key: value for key, value in wanted.gauges.items() if written.gauges.get(key) != value}
+    for key in [key for key in PASSING_TAGS if key in written.tags and key not in wanted.tags]:
+        client.delete_tag(written.run_id, key)
+        del written.tags[key]
     now_ms = time.time_ns() // 1_000_000
     metrics = [
         Metric(point.key, point.value, now_ms if point.time_ms is None else point.time_ms, point.step)

@@ -9,7 +9,6 @@ import typer
 
 from launchers import home
 from launchers.commands.options import SweepName, TrialName
-from launchers.detach import LOG
 from launchers.output import messages, say
 from sweeps.errors import InvalidInput, Problem, ServiceUnreachable
 from tracking.ledger import State, is_open, read
@@ -35,17 +34,26 @@ def logs(
 
     state = open_sweep(sweep, home.home())
     if driver:
-        path = state.folder / LOG
+        path = state.folder / home.DRIVER_LOG
         if not path.exists():
             say(f"{state.name} was never run in the background: its driver wrote to a terminal")
             return
-        _print_tail(path, lines)
+        place = _print_tail(path, lines)
         if follow:
-            _follow(path, lambda: not is_open(state.folder))
+            _follow(path, place, lambda: not is_open(state.folder))
         return
     ordered = sorted(state.trials.values(), key=lambda one: (one.state is State.FAILED, one.started or 0, one.number))
     if trial is not None:
         ordered = [one for one in state.every_trial.values() if one.id.startswith(trial) or str(one.number) == trial]
+    if not ordered and trial is None:
+        if follow and is_open(state.folder):
+            say(f"no trial of {state.name} has started yet: waiting for the first")
+            while is_open(state.folder) and not read(state.folder).trials:
+                time.sleep(FOLLOW_S)
+            logs(state.name, None, lines, follow, driver)
+        else:
+            say(f"no trial of {state.name} has started yet")
+        return
     if not ordered:
         known = ", ".join(f"{one.number} ({one.id})" for one in list(state.trials.values())[:10])
         raise InvalidInput(
@@ -56,21 +64,22 @@ def logs(
     say(f"trial {one.number} ({one.id}), {one.state}: {path}")
     if one.error:
         say(one.error)
-    _print_tail(path, lines)
+    place = _print_tail(path, lines)
     if follow:
-        _follow(path, lambda: _has_ended(state.folder, one.id))
+        _follow(path, place, lambda: _has_ended(state.folder, one.id))
 
 
-def _print_tail(path: Path, lines: int) -> None:
-    if path.exists():
-        text = path.read_text(errors="replace").replace("\r", "\n")
-        for line in [line for line in text.splitlines() if line.strip()][-lines:]:
-            print(line)
+def _print_tail(path: Path, lines: int) -> int:
+    """The last lines of a file; returns how many bytes it had."""
+    content = path.read_bytes() if path.exists() else b""
+    text = content.decode(errors="replace").replace("\r", "\n")
+    for line in [line for line in text.splitlines() if line.strip()][-lines:]:
+        print(line)
+    return len(content)
 
 
-def _follow(path: Path, ended: Callable[[], bool]) -> None:
-    """Print what is added to a file until nothing more can come."""
-    place = path.stat().st_size if path.exists() else 0
+def _follow(path: Path, place: int, ended: Callable[[], bool]) -> None:
+    """Print what is added to a file beyond ``place`` until nothing more can come."""
     while True:
         last = ended()  # asked first, so that what was written before the end is read after it
         if path.exists():

@@ -241,8 +241,8 @@ def show_outcome(state: SweepState) -> None:
             f"champion: trial {trial.number} ({champion}), dev score {short(score)}, "
             f"validation loss {short(trial.metrics.get('val/loss'))}"
         )
-    for export in state.exports:
-        print(f"bundle:   {export['to']} (verified)")
+    if state.exports and state.exports[-1]["trial"] == champion:
+        print(f"bundle:   {state.exports[-1]['to']} (verified)")
     if (state.folder / "report.html").exists():
         print(f"report:   {state.folder / 'report.html'}")
     query = "waterproof trail shoes for my wife" if state.recipe.get("data", {}).get("builtin") == "commerce" else "…"

@@ -103,7 +103,7 @@ def _run(built: "Built", command: list[str], *, detach: bool, output: Format, ag
     if detach:
         from launchers.detach import detach as start
 
-        raise typer.Exit(start(built.sweep.spec.name, command))
+        raise typer.Exit(start(built, command, retry=again))
     from launchers.submit import run
 
     state, code = run(built, retry=again)

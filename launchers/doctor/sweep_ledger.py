@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from launchers.agenda import charge_lost_session
 from launchers.doctor.check import Check, Finding, failed, ok, warning
 from launchers.events import events
 from launchers.halt import Halt, settle
@@ -112,10 +113,13 @@ def _cut(folder: Path) -> str:
 def close(folder: Path) -> str:
     """Give a sweep whose driver is gone the end that the driver would have given it on Ctrl-C."""
     with Ledger(folder) as ledger:
-        if ledger.read().ended is not None:
+        state = ledger.read()
+        if state.ended is not None:
             return "the sweep has an end by now"
+        charge_lost_session(ledger, state)
         halt = Halt(folder / "inbox")
         halt.stop("INTERRUPTED", "its driver was gone; closed by `podium doctor --fix`")
         settle(ledger, halt)
-        ledger.append("end", status=halt.status, reason=halt.reason, code=INTERRUPTED)
+        heard = {"at": state.sessions[-1].last} if state.sessions else {}
+        ledger.append("end", status=halt.status, reason=halt.reason, code=INTERRUPTED, **heard)
     return f"closed the sweep as INTERRUPTED; `podium resume {folder.name}` goes on from there"

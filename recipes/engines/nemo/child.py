@@ -55,10 +55,10 @@ class Channel:
 def _end_with_owner() -> None:
     """End when the process that started this trial is gone: training on for nobody would hold the machine.
 
-    A closed input tells the same, but it is read at a report boundary only, which may be minutes away. In a gang the
-    whole process group ends, torchrun's agent with it.
+    A closed input tells the same, but it is read at a report boundary only, which may be minutes away. In a gang each
+    rank, which has a process group of its own, watches for itself.
     """
-    owner = int(os.environ.get("PODIUM_OWNER", "0"))
+    owner, parent = int(os.environ.get("PODIUM_OWNER", "0")), os.getppid()
     if not owner:
         return
 
@@ -66,7 +66,10 @@ def _end_with_owner() -> None:
         while True:
             try:
                 os.kill(owner, 0)
+                orphaned = os.getppid() != parent  # of a gang, by the end of torchrun's agent
             except OSError:
+                orphaned = True
+            if orphaned:
                 os.killpg(0, signal.SIGKILL)
             time.sleep(OWNER_LOOK_S)
 

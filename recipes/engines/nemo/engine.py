@@ -58,6 +58,7 @@ class NemoSession:
             stderr=self._log,
             env=_environment(job),
             start_new_session=True,
+            preexec_fn=_take_signals,
         )
         self._waiting = False  # the process stands at a boundary and waits for a command
         event = self._next("ready")
@@ -139,6 +140,11 @@ class NemoSession:
         tail = (self._job.folder / LOG_NAME).read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
         self.close()
         return TrainingFailed(f"the training process ended with code {code}; its last lines:\n" + "\n".join(tail))
+
+
+def _take_signals() -> None:
+    """Ray's processes have these blocked, and torchrun ends its ranks by them."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})
 
 
 def _environment(job: Job) -> dict[str, str]:

@@ -247,9 +247,10 @@ class _Spending:
     def check(self, built: Built, recorder: Any, began: float, halt: Halt) -> None:
         """Halt the sweep where the trials' share of a budget is spent."""
         budget = built.sweep.spec.budget
+        usd, unit_s = recorder.spending()
         for name, spent, limit in (
-            ("usd", self.usd + recorder.spent_usd, budget.usd),
-            ("gpu_hours", (self.unit_s + recorder.spent_unit_s) / 3600, budget.gpu_hours),
+            ("usd", self.usd + usd, budget.usd),
+            ("gpu_hours", (self.unit_s + unit_s) / 3600, budget.gpu_hours),
             ("wall_clock", self.wall_s + time.time() - began, budget.wall_clock_s),
         ):
             if limit is not None and spent >= BUDGET_SHARE * limit:

@@ -129,6 +129,13 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         for attempt in list(self._open.values()):
             self.on_trial_complete(0, [], attempt.trial)
 
+    def spending(self) -> tuple[float, float]:
+        """US$ and unit-seconds of this session's trials, those that still run included."""
+        now = time.time()
+        open_ = [(self._pool(attempt.trial), (now - attempt.began) * self._units) for attempt in self._open.values()]
+        usd = sum(cost_of("training", pool, seconds).usd for pool, seconds in open_)
+        return self.spent_usd + usd, self.spent_unit_s + sum(seconds for _, seconds in open_)
+
     def lose_open(self) -> None:
         """Ray is gone, and with it every attempt; the next session takes them up."""
         for attempt in list(self._open.values()):
@@ -178,11 +185,13 @@ class Recorder(tune.Callback):  # type: ignore[misc]
     def _charge(self, trial: Any, kind: Kind, seconds: float) -> None:
         if seconds <= 0:
             return
-        pool = self._placed.get(trial.trial_id, self._pools[0])
-        entry = cost_of(kind, pool, seconds * self._units, self._ours(trial).id)
+        entry = cost_of(kind, self._pool(trial), seconds * self._units, self._ours(trial).id)
         self.spent_usd += entry.usd
         self.spent_unit_s += entry.unit_s
         self._ledger.append("cost", **vars(entry))
+
+    def _pool(self, trial: Any) -> Pool:
+        return self._placed.get(trial.trial_id, self._pools[0])
 
     def _ours(self, trial: Any) -> Any:
         return self._search.trials[trial.trial_id]

@@ -56,3 +56,15 @@ def test_the_adapter_is_copied_so_that_the_trial_can_still_go_on(tmp_path: Path)
     checkpoints.drop(tmp_path)
     assert checkpoints.latest(tmp_path) is None
     assert checkpoints.keep_adapter(tmp_path), "it is there already"
+
+
+def test_what_is_being_removed_is_no_checkpoint(tmp_path: Path) -> None:
+    checkpoints.commit(tmp_path, report(5), write("five"))
+    going = tmp_path / "checkpoints.part"
+    (tmp_path / "checkpoints").rename(going)  # as a process leaves it that dies within ``drop``
+    (going / "00000005" / "progress.json").unlink()
+    assert checkpoints.latest(tmp_path) is None
+    assert not checkpoints.keep_adapter(tmp_path)
+    checkpoints.commit(tmp_path, report(7), write("seven"))
+    checkpoints.drop(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -277,3 +277,29 @@ def test_a_sweep_that_fails_the_same_way_stops_itself(tmp_path: Path, home: Path
     assert "3 trials in a row failed the same way" in (state.reason or "")
     assert "the price list is gone" in (state.reason or "")
     assert len(state.trials) < 6, "it did not go on to the end"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_spent_budget_keeps_its_champion_when_the_sweep_is_resumed(tmp_path: Path, home: Path) -> None:
+    folder = home / "runs" / "small"
+    sweep = write_sweep(tmp_path, trials=3)
+    first = podium(home, "submit", str(sweep), *LONG, "budget.wall_clock=30s")
+    assert first.returncode == 4, first.stderr
+    state = read(folder)
+    assert state.status == "BUDGET"
+    assert state.champion is not None
+    chosen = state.champion["champion"]
+    assert chosen
+    again = podium(home, "resume", "small")
+    assert again.returncode == 4, again.stderr
+    state = read(folder)
+    assert state.champion is not None
+    assert state.champion["champion"] == chosen, "nothing was spent, so nothing has changed"
+    nothing_twice(folder)
+    more = podium(home, "submit", str(sweep), *LONG, "budget.wall_clock=60s")
+    assert more.returncode == 4, more.stderr
+    later = read(folder)
+    assert later.version == 2
+    steps = {key: trial.step for key, trial in later.trials.items() if key in state.trials}
+    assert any(step > state.trials[key].step for key, step in steps.items()), "more budget, more steps"

@@ -1,6 +1,7 @@
 """A changed YAML under the same name: what is told, which trials stay, and that no session draws one twice."""
 
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ space:
   optimizer.lr: {lr}
   optimizer.weight_decay: {{when: optimizer.name == adamw, value: choice(0.0, 0.01)}}
   lora.rank: {rank}
-search: {{trials: {trials}, seed: 1}}
+search: {{trials: {trials}, seed: 1, seeds: {seeds}}}
 evaluate: {{metrics: [shopping]}}
 """
 
@@ -35,7 +36,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sweep(folder: Path, **changes: Any) -> Built:
-    values = {"steps": 8, "lr": "loguniform(1e-4, 1e-2)", "rank": "choice(4, 8)", "trials": 8, **changes}
+    values = {"steps": 8, "lr": "loguniform(1e-4, 1e-2)", "rank": "choice(4, 8)", "trials": 8, "seeds": 1, **changes}
     path = folder / "versions.yaml"
     path.write_text(SWEEP.format(**values))
     return build(path)
@@ -53,7 +54,7 @@ def session(built: Built, folder: Path, most: int | None = None, draw: random.Ra
             (folder / "trials" / trial.id).mkdir(parents=True, exist_ok=True)
             (folder / "trials" / trial.id / "trial.yaml").write_text(yaml.safe_dump(trial.settings))
             fields = {"number": trial.number, "values": trial.values, "max_steps": trial.max_steps}
-            ledger.append("trial", trial=trial.id, pool="cpu", **fields)
+            ledger.append("trial", trial=trial.id, pool="cpu", repeat=trial.repeat, **fields)
             return True
 
         search = DistinctSearch(
@@ -68,6 +69,7 @@ def session(built: Built, folder: Path, most: int | None = None, draw: random.Ra
             seed=1,
             known=agenda.known,
             unfinished=agenda.train,
+            repeats=built.sweep.spec.search.seeds,
             next_number=agenda.next_number,
             begin=begin,
         )
@@ -165,3 +167,32 @@ def test_a_key_that_is_swept_from_now_on_keeps_trials_by_their_settings(tmp_path
         state = ledger.read()
     assert set(first) <= set(state.trials)
     assert {trial.values["lora.rank"] for trial in state.trials.values()} == {8, 16} or len(state.trials) == len(first)
+
+
+def points(folder: Path) -> Counter[str]:
+    """How often each point was trained."""
+    with Ledger(folder) as ledger:
+        state = ledger.read()
+    return Counter(str(sorted(trial.values.items())) for trial in state.trials.values())
+
+
+@pytest.mark.parametrize("most", [1, 4, 5])
+def test_a_session_that_ends_between_the_repeats_of_a_point_makes_them_up(tmp_path: Path, most: int) -> None:
+    built, folder = sweep(tmp_path, trials=4, seeds=3), tmp_path / "run"
+    session(built, folder, most=most)
+    session(built, folder)
+    assert sorted(points(folder).values()) == [3, 3, 3, 3]
+
+
+def test_more_repeats_are_made_of_the_points_that_are_there(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    session(sweep(tmp_path, trials=5), folder)
+    assert len(session(sweep(tmp_path, trials=5, seeds=2), folder)) == 5
+    assert sorted(points(folder).values()) == [2] * 5
+
+
+def test_fewer_repeats_of_more_points(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    session(sweep(tmp_path, trials=4, seeds=3), folder)
+    assert len(session(sweep(tmp_path, trials=6, seeds=1), folder)) == 2
+    assert len(points(folder)) == 6

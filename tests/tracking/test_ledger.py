@@ -207,3 +207,29 @@ def test_any_prefix_after_the_sweeps_line_can_be_read(events: list[dict[str, Any
         left = text[:cut].count(b"\n")
         expected = fold(iter(lines[:left]), Path(folder))
         assert read(Path(folder)) == expected
+
+
+def test_the_time_between_two_sessions_belongs_to_neither(tmp_path: Path) -> None:
+    sweep: dict[str, Any] = {"event": "sweep", "name": "s", "format": FORMAT, "spec": {}, "recipe": {}, "facts": {}}
+    begin: dict[str, Any] = {"event": "begin", "host": "h", "pid": 1}
+    note: dict[str, Any] = {"event": "note", "text": "at work"}
+    times = [(0, sweep), (0, begin), (60, note), (36_000, begin), (36_010, note)]
+    state = fold(iter([{"t": float(t), **event} for t, event in times]), tmp_path)
+    assert [session.last - session.began for session in state.sessions] == [60, 10]
+    closed = [*times, (99_000, {"event": "end", "status": "INTERRUPTED", "at": 36_010.0})]
+    state = fold(iter([{"t": float(t), **event} for t, event in closed]), tmp_path)
+    assert state.sessions[-1].ended == 36_010
+    assert state.ended == 99_000
+
+
+def test_a_trial_that_goes_on_forgets_why_it_had_stopped(driver: Driver) -> None:
+    driver.begin()
+    trial = driver.trial(0)
+    driver.ledger.append("state", trial=trial, state=State.FAILED, error="its evaluation failed: no judge")
+    driver.ledger.append("state", trial=trial, state=State.EVALUATING)
+    driver.ledger.append("state", trial=trial, state=State.DONE)
+    assert driver.state().trials[trial].error is None
+    driver.ledger.append("state", trial=trial, state=State.STOPPED, reason="stopped", halted=True)
+    driver.ledger.append("state", trial=trial, state=State.EVALUATING, reason="stopped early")
+    driver.ledger.append("state", trial=trial, state=State.STOPPED)
+    assert not driver.state().trials[trial].halted

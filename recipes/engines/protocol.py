@@ -72,7 +72,7 @@ class Session(Protocol):
         """Write the state at the last boundary: ``folder/adapter`` in PEFT format, and all that resuming needs.
 
         Args:
-            folder: Not there yet. It may be renamed afterwards.
+            folder: Replaced where it is there. It may be renamed afterwards.
         """
 
     def close(self) -> None:

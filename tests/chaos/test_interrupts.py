@@ -70,7 +70,7 @@ def test_ctrl_c_ends_in_order(tmp_path: Path) -> None:
     for trial in started:
         checkpoint = checkpoints.latest(state.folder / "trials" / trial.id)
         assert checkpoint is not None, "what was trained is kept"
-        assert checkpoints.progress_of(checkpoint)["step"] == trial.step
+        assert checkpoints.progress_of(checkpoint)["step"] >= trial.step
     assert children_of(home) == []
     from mlflow import MlflowClient
 

@@ -76,27 +76,6 @@ def test_wrong_arguments(tmp_path: Path, arguments: list[str], words: list[str])
         assert word in run.stderr, run.stderr
 
 
-def test_an_unreachable_mlflow_is_told_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import subprocess
-
-    from tests.launchers.running import ROOT, command, environment
-
-    sweep = write_sweep(tmp_path)
-    run = subprocess.run(
-        command("submit", str(sweep)),
-        cwd=ROOT,
-        env={**environment(tmp_path / "home"), "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert run.returncode == 5, run.stderr
-    assert "127.0.0.1:9" in run.stderr
-    assert "Traceback" not in run.stderr
-    assert not (tmp_path / "home" / "runs").exists()
-
-
 def test_plan_as_json_stands_alone_on_stdout(tmp_path: Path) -> None:
     run = podium(tmp_path, "plan", "sweeps/commerce_sft.yaml", "-o", "json")
     assert run.returncode == 0, run.stderr

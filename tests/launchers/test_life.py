@@ -92,6 +92,7 @@ def test_the_same_submit_twice_at_once_is_one_sweep(tmp_path: Path, home: Path) 
     assert len(read(folder).sessions) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_extend_counts_all_that_was_run(copied: Path) -> None:
     folder = copied / "runs" / "small"

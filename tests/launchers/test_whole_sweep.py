@@ -148,11 +148,11 @@ def test_logs_name_the_trial_and_show_what_the_trainer_said(finished: Finished) 
     assert "step 5" in run.stdout
 
 
-def test_the_same_name_again_is_refused_and_nothing_is_lost(finished: Finished, tmp_path: Path) -> None:
+def test_the_same_submit_again_runs_nothing_and_changes_nothing(finished: Finished, tmp_path: Path) -> None:
     from tests.launchers.running import write_sweep
 
     before = (finished.home / "runs" / "small" / "ledger.jsonl").read_bytes()
     run = podium(finished.home, "submit", str(write_sweep(tmp_path)))
-    assert run.returncode == 2
-    assert "small" in run.stderr
+    assert run.returncode == 0
+    assert "sweep small is finished and unchanged: nothing is left to run" in run.stderr
     assert (finished.home / "runs" / "small" / "ledger.jsonl").read_bytes() == before

@@ -78,6 +78,7 @@ class NemoSession:
         """See :class:`recipes.engines.protocol.Session`."""
         self._tell("save")
         written = Path(self._next("saved")["path"])
+        shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(written / "model", folder / "adapter", ignore=shutil.ignore_patterns("*.pt", ".*"))
         shutil.move(written, folder / "state")
 

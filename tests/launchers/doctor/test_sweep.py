@@ -209,7 +209,11 @@ MENDED: list[tuple[Break, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("break_it", "check", "words"), MENDED, ids=lambda value: getattr(value, "__name__", ""))
+# Each takes seconds: some of every kind run always, the others with the slow tests.
+SOME = [case if place % 4 == 0 else pytest.param(*case, marks=pytest.mark.slow) for place, case in enumerate(MENDED)]
+
+
+@pytest.mark.parametrize(("break_it", "check", "words"), SOME, ids=lambda value: getattr(value, "__name__", ""))
 def test_what_is_broken_is_named_and_mended_and_then_clean(home: Path, break_it: Break, check: str, words: str) -> None:
     folder = folder_of(home)
     break_it(home, read(folder))

@@ -153,6 +153,7 @@ def tune_trials(
     try:
         if search.has_work:
             tuner.fit()
+        slots.running.clear()  # of trials that end with the whole sweep, Tune tells the searcher nothing
         recorder.close_open()
         if halt.reason is not None and not halt.pauses:
             recorder.set_down_waiting()

@@ -15,7 +15,8 @@ from analysis.champion import Choice
 from sweeps.errors import InvalidInput, NoChampion, Problem
 from tracking.ledger import SweepState, TrialState
 
-ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
+WEIGHTS = "adapter_model.safetensors"
+ADAPTER = (WEIGHTS, "adapter_config.json")
 CERTIFICATE = "champion.json"
 ITEMS = "items.jsonl"
 MERGED = "merged"

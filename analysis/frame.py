@@ -17,7 +17,6 @@ from sweeps.errors import InvalidInput, Problem, nearest
 from tracking.ledger import FILE_NAME, SweepState, TrialState, read
 from tracking.meters.cost import trial_cost
 
-SPLIT_LATENCY = "latency"
 TRIAL_COLUMNS = ("number", "state", "pool", "step", "max_steps")
 CURVE_METRICS = ("train/loss", "val/loss", "train/lr")
 

@@ -28,8 +28,13 @@ def write(folder: Path) -> Path:
 
 def describe(path: Path) -> dict[str, Any]:
     """The SHA-256 and size of a file."""
+    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
-        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _canonical(content: Any) -> bytes:

@@ -8,13 +8,14 @@ from typing import Any
 
 import yaml
 
+from analysis.export import WEIGHTS
+from analysis.manifest import sha256_of
 from launchers.build import Built
 from launchers.evaluation import ITEMS, EvaluationJob
 from recipes.bases import locate
 from recipes.schema import Recipe
 from tracking.ledger import Ledger
 
-WEIGHTS = "adapter_model.safetensors"
 NOT_JUDGING = ("timeout", "concurrency")  # of a judge's settings: they change no verdict
 BASE = "base"
 BASE_SCHEMA = "base+schema"
@@ -67,7 +68,7 @@ class Arms:
     def _identify(self, job: EvaluationJob) -> str:
         """The job's id. Files count by their contents, so that a moved folder or a cleared cache repeats nothing."""
         parts = {
-            "adapter": _digest(Path(job.adapter) / WEIGHTS) if job.adapter else None,
+            "adapter": sha256_of(Path(job.adapter) / WEIGHTS) if job.adapter else None,
             "base": self._built.sweep.facts.base_identity if job.arm in (BASE, BASE_SCHEMA) else job.arm,
             "base_settings": job.base_settings,
             "schema": job.schema,
@@ -109,9 +110,4 @@ def evaluation_files(built: Built) -> dict[str, str]:
     evaluate = built.sweep.spec.evaluate
     names = {path for path, _, _ in (entry.rpartition(":") for entry in evaluate.functions)}
     names |= {evaluate.json_schema} if evaluate.json_schema else set()
-    return {name: _digest(built.base_dir / Path(name).expanduser()) for name in sorted(names)}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {name: sha256_of(built.base_dir / Path(name).expanduser()) for name in sorted(names)}

@@ -6,13 +6,15 @@ It loads no torch: training and evaluation happen in other processes.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from analysis.export import WEIGHTS
 from launchers import pools
 from launchers.agenda import Agenda, make_agenda, write_settings
-from launchers.arms import WEIGHTS, Arms
+from launchers.arms import Arms
+from launchers.budget import Spending
 from launchers.build import Built
 from launchers.cluster import ClusterLost, check_alive, num_cores
 from launchers.evaluators import Evaluators
@@ -26,7 +28,6 @@ from sweeps.trial import Trial, make_trial
 from tracking.ledger import Ledger, LedgerBroken, State, SweepState
 from tracking.meters.cost import cost_of, idle_seconds
 
-BUDGET_SHARE = 0.9  # of a budget goes to trials; the rest is kept for evaluation and export
 REFRESH_S = 1.0
 
 Say = Callable[[str], None]
@@ -109,7 +110,7 @@ def tune_trials(
     )
     failures = Failures(spec.give_up_after, halt)
     evaluators = Evaluators(ledger, arms, slots, search.evaluated, failures)
-    started, spending = time.time(), _Spending.of(before)
+    started, spending = time.time(), Spending.of(before)
     session_began = before.sessions[-1].began  # Ray may have been started before in this session
 
     def tick() -> None:
@@ -119,7 +120,8 @@ def tune_trials(
         except ClusterLost as error:
             raise _OutOfTune(error) from None
         halt.look()
-        spending.check(built, recorder, session_began, halt)
+        usd, unit_s = recorder.spending()
+        spending.check(spec.budget, usd, unit_s, time.time() - session_began, halt)
         if halt.reason is not None:
             search.close()
 
@@ -227,36 +229,6 @@ def resources(built: Built, units: int) -> Any:
     return tune.PlacementGroupFactory(
         [{"CPU": units, "GPU": units}], strategy="STRICT_PACK", bundle_label_selector=[pools.selector(built.pools)]
     )
-
-
-@dataclass(frozen=True)
-class _Spending:
-    """What earlier sessions have spent of the budget."""
-
-    usd: float
-    unit_s: float
-    wall_s: float
-
-    @classmethod
-    def of(cls, state: SweepState) -> "_Spending":
-        """Of trials alone, as the budget of a session is counted."""
-        work = [entry for entry in state.costs if entry.kind in ("training", "failed")]
-        # The session that is beginning has spent nothing yet.
-        wall_s = sum((session.ended or session.last) - session.began for session in state.sessions[:-1])
-        return cls(sum(entry.usd for entry in work), sum(entry.unit_s for entry in work), wall_s)
-
-    def check(self, built: Built, recorder: Any, began: float, halt: Halt) -> None:
-        """Halt the sweep where the trials' share of a budget is spent."""
-        budget = built.sweep.spec.budget
-        usd, unit_s = recorder.spending()
-        for name, spent, limit in (
-            ("usd", self.usd + usd, budget.usd),
-            ("gpu_hours", (self.unit_s + unit_s) / 3600, budget.gpu_hours),
-            ("wall_clock", self.wall_s + time.time() - began, budget.wall_clock_s),
-        ):
-            if limit is not None and spent >= BUDGET_SHARE * limit:
-                kept = f"{1 - BUDGET_SHARE:.0%} is kept for evaluation and export"
-                halt.stop("BUDGET", f"budget.{name}: {spent:.3g} of {limit:g} is spent, {kept}")
 
 
 def _StopAll(halt: Halt) -> Any:  # noqa: N802

@@ -13,6 +13,7 @@ from typing import Any
 
 from recipes.schema import Base
 
+SAMPLES, NUM_SAMPLES = "samples.jsonl", 10
 ITEMS = "evaluations"  # folder of the run: one JSONL of answers for each evaluation
 
 
@@ -120,6 +121,13 @@ def measure(jobs: list[EvaluationJob], requests: int) -> list[dict[str, Any]]:
             }
         )
     return results
+
+
+def keep_samples(items: Path, trial: Path) -> None:
+    """Put the first answers of an evaluation into the trial's folder, where a person looks for them."""
+    with items.open(encoding="utf-8") as file:
+        lines = [line for line, _ in zip(file, range(NUM_SAMPLES), strict=False)]
+    (trial / SAMPLES).write_text("".join(lines), encoding="utf-8")
 
 
 def read_rows(path: Path, limit: int | None) -> list[dict[str, Any]]:

@@ -7,15 +7,13 @@ from typing import Any
 
 from launchers.arms import Arms
 from launchers.cluster import check_alive
-from launchers.evaluation import EvaluationJob, evaluate, measure
+from launchers.evaluation import EvaluationJob, evaluate, keep_samples, measure
 from launchers.failures import EVALUATION, Failures
 from launchers.pools import selector
 from launchers.search import Slots
 from sweeps.facts import Pool
 from tracking.ledger import Ledger, State
 from tracking.meters.cost import cost_of
-
-SAMPLES = 10  # answers that are shown with a trial
 
 
 class Evaluators:
@@ -124,7 +122,7 @@ class Evaluators:
             self._charge("evaluation", job, result["detail"]["seconds"])
             self._ledger.append("evaluation", **result, items=f"evaluations/{job.arm}-{job.split}.jsonl")
             if job.split == "dev" and job.adapter:
-                self._keep_samples(job)
+                keep_samples(Path(job.out), self._ledger.folder / "trials" / job.arm)
                 self._told(job.arm, result["metrics"])
                 self._finish(job.arm)
                 self._failures.succeeded(EVALUATION)
@@ -153,12 +151,6 @@ class Evaluators:
         state = self._ledger.read().trials[trial]
         stopped = state.step < state.max_steps
         self._ledger.append("state", trial=trial, state=State.STOPPED if stopped else State.DONE)
-
-    def _keep_samples(self, job: EvaluationJob) -> None:
-        """Put the first answers beside the adapter, where a person looks for them."""
-        with Path(job.out).open(encoding="utf-8") as file:
-            lines = [line for line, _ in zip(file, range(SAMPLES), strict=False)]
-        (self._ledger.folder / "trials" / job.arm / "samples.jsonl").write_text("".join(lines), encoding="utf-8")
 
     def _failed(self, job: EvaluationJob, seconds: float, failure: Exception) -> None:
         self._charge("failed", job, seconds)

@@ -53,14 +53,15 @@ def run_session(built: Built, ledger: Ledger, paths: dict[str, Path], *, retry: 
     try:
         written = view.sync(ledger.read())
         ledger.append("mlflow", tracking_uri=written["tracking_uri"])
-        for restarts_left in reversed(range(RAY_RESTARTS + 1)):
+        for restart in range(RAY_RESTARTS + 1):
             try:
-                codes = [_run_on_ray(built, paths, ledger, view, halt, retry=retry)]
+                # What was to be retried is retried once: after the first start the ledger has it as waiting.
+                codes = [_run_on_ray(built, paths, ledger, view, halt, retry=retry and restart == 0)]
                 break
             except ClusterLost as error:
                 if halt.pauses:
                     break  # whoever ends the whole process group at once, as `timeout` and Slurm do, ends Ray as well
-                if not restarts_left:
+                if restart == RAY_RESTARTS:
                     raise
                 say(f"{error}: starting it again, trials go on from their last checkpoints")
                 ledger.append("note", text=f"{error}; it was started again")

@@ -1,19 +1,18 @@
 """Checks of what a sweep measured and made: answers of evaluations, samples, bundles, and the rows they come from."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from analysis import manifest
+from analysis.manifest import sha256_of
 from launchers.doctor.check import Check, Finding, failed, not_checked, ok, warning
 from launchers.doctor.sweep_ledger import few, fix
 from launchers.doctor.sweep_mlflow import fetch
+from launchers.evaluation import SAMPLES, keep_samples
 from sweeps.errors import PodiumError
 from tracking.ledger import Evaluation, SweepState
 from tracking.mlflow_runs import ARM_TAG, TRIAL_TAG, answers_folder
-
-SAMPLES, NUM_SAMPLES = "samples.jsonl", 10
 
 
 def checks(state: SweepState) -> list[Check]:
@@ -85,9 +84,7 @@ def _missing_samples(state: SweepState) -> Iterator[tuple[Path, Path]]:
 
 def _write_samples(places: list[tuple[Path, Path]]) -> str:
     for path, items in places:
-        with items.open(encoding="utf-8") as file:
-            lines = [line for line, _ in zip(file, range(NUM_SAMPLES), strict=False)]
-        path.write_text("".join(lines), encoding="utf-8")
+        keep_samples(items, path.parent)
     return f"wrote {SAMPLES} again for {few([path.parent.name for path, _ in places])}, from their answers"
 
 
@@ -116,17 +113,12 @@ def data(state: SweepState) -> list[Finding]:
         path = Path(facts["path"])
         if not path.is_file():
             wrong.append(f"{split} is missing ({path})")
-        elif _sha256(path) != facts["sha256"]:
+        elif sha256_of(path) != facts["sha256"]:
             wrong.append(f"{split} was changed ({path})")
     if not wrong:
         return [ok("all splits are in the cache, with the hashes in the ledger")]
     way_out = f"{fix(state.folder)} prepares them again where their source is unchanged"
     return [failed(f"prepared data: {few(wrong)}", way_out, lambda: _prepare(state))]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _prepare(state: SweepState) -> str:
@@ -140,7 +132,7 @@ def _prepare(state: SweepState) -> str:
     folder = Path(state.facts["data"]["train"]["path"]).parent
     for facts in state.facts["data"].values():
         path = Path(facts["path"])
-        if path.is_file() and _sha256(path) != facts["sha256"]:
+        if path.is_file() and sha256_of(path) != facts["sha256"]:
             path.unlink()
     for left in folder.glob("validation-*.jsonl"):  # a part of the split, made again when it is needed
         left.unlink()

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from analysis.certificate import settings as settings_of
-from analysis.export import ADAPTER
+from analysis.export import ADAPTER, WEIGHTS
 from launchers.disk import FREED, scratch
 from launchers.doctor.check import Check, Finding, failed, ok, warning
 from launchers.doctor.sweep_ledger import few, fix
@@ -178,7 +178,7 @@ def folders(state: SweepState) -> list[Finding]:
     place = state.folder / "trials"
     orphans = sorted(path for path in place.iterdir() if path.name not in known) if place.is_dir() else []
     for path in orphans:
-        if any(path.rglob("adapter_model.safetensors")):
+        if any(path.rglob(WEIGHTS)):
             says = f"{path} is of no trial in the ledger, and holds an adapter"
             findings.append(warning(says, "look at it, and remove it by hand"))
         else:

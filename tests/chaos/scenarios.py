@@ -54,14 +54,12 @@ class Outcome:
         losses: Against the same sweep undisturbed.
         recovered_s: From the kill (or from the next command's start, where the driver died) to the next new event.
         left_behind: Processes of the sweep that were still there twenty seconds after the kill.
-        code: What the last command ended with.
     """
 
     killed: str
     losses: Losses
     recovered_s: list[float]
     left_behind: list[str]
-    code: int
 
 
 def undisturbed(folder: Path) -> SweepState:
@@ -86,7 +84,7 @@ def driver_killed(folder: Path, reference: SweepState, moments: Any = MOMENTS) -
     done = podium(home, "submit", str(sweep))
     assert done.returncode == 0, done.stderr
     recovered = [_first_news(home / "runs" / NAME, start) - start for start in starts[1:]]
-    return Outcome(f"the driver, at {len(moments)} moments", losses(home, NAME, reference), recovered, left, 0)
+    return Outcome(f"the driver, at {len(moments)} moments", losses(home, NAME, reference), recovered, left)
 
 
 def process_killed(
@@ -105,7 +103,7 @@ def process_killed(
             recovered.append(_next_report(run, time.time()))
         _, err = driver.communicate(timeout=240)
     assert driver.returncode == 0, err
-    return Outcome(told, losses(home, NAME, reference), recovered, _left_behind(home), driver.returncode)
+    return Outcome(told, losses(home, NAME, reference), recovered, _left_behind(home))
 
 
 def mlflow_killed(folder: Path, reference: SweepState) -> Outcome:
@@ -126,7 +124,7 @@ def mlflow_killed(folder: Path, reference: SweepState) -> Outcome:
             _, err = driver.communicate(timeout=240)
         assert driver.returncode == 0, err
         lost = losses(home, NAME, reference, server.uri)
-        return Outcome("the MLflow server, for 10 s and more", lost, [recovered], _left_behind(home), driver.returncode)
+        return Outcome("the MLflow server, for 10 s and more", lost, [recovered], _left_behind(home))
     finally:
         server.stop()
 

@@ -107,6 +107,17 @@ class _SchemaProcessor:
 @lru_cache(maxsize=1)
 def _base(path: str, base: Base, device: str) -> tuple[Any, Any]:
     """The base and its tokenizer, kept for the next adapter of the same process."""
+    return load_base(path, base, device)
+
+
+def load_base(path: str, base: Base, device: str) -> tuple[Any, Any]:
+    """The base, ready to answer, and its tokenizer, which pads at the left.
+
+    Args:
+        path: The base's folder, or its id on the hub.
+        base: How it is loaded: type of its weights, revision, attention, quantisation.
+        device: "cpu" or "gpu".
+    """
     _quiet()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -125,11 +125,17 @@ class Generate(_Block):
     batch_size: PositiveInt = 16
 
 
+class Packed(_Block):
+    """How the ``packed`` engine lays out rows. None of it changes what a trial learns."""
+
+    trees: bool = True  # compute the prefixes that rows share once; false: every row by itself
+
+
 class Recipe(_Block):
     """Everything that one trial needs to know."""
 
     name: str
-    engine: Literal["nemo"] = "nemo"
+    engine: Literal["nemo", "packed"] = "nemo"
     base: Base
     data: Data
     lora: Lora = Lora()
@@ -138,6 +144,7 @@ class Recipe(_Block):
     train: Train
     parallel: Parallel = Parallel()
     generate: Generate = Generate()
+    packed: Packed = Packed()
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> "Recipe":

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from recipes.engines.nemo.engine import LOG_NAME, NemoEngine, NemoSession
-from recipes.engines.protocol import Job
+from recipes.engines.protocol import Diverged, Job, TrainingFailed
 from tests.recipes.tiny import chat_rows, make_base, tiny_settings, write_rows
 
 pytestmark = pytest.mark.timeout(600)
@@ -55,6 +55,21 @@ def test_a_checkpoint_leaves_nothing_in_the_scratch_folder(session: NemoSession,
     shutil.rmtree(tmp_path / "checkpoint")
     session.save(tmp_path / "checkpoint")
     assert (tmp_path / "checkpoint" / "adapter" / "adapter_config.json").is_file()
+
+
+def test_a_process_that_is_killed_fails_its_trial(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    rows = write_rows(tmp_path / "rows.jsonl", chat_rows(4))
+    job = Job(tiny_settings(base), str(base), rows, rows, tmp_path, "cpu", 1)
+    opened = NemoEngine().open(job, None)
+    assert isinstance(opened, NemoSession)
+    opened._process.kill()
+    with pytest.raises(TrainingFailed) as caught:
+        opened.advance()
+    assert not isinstance(caught.value, Diverged), "trying again may help"
+    assert "ended with code -9; its last lines:\n" in str(caught.value)
+    assert len(str(caught.value).splitlines()) > 2, "the tail of the log"
+    opened.close()
 
 
 def test_the_process_ends_by_itself_when_its_input_closes(session: NemoSession) -> None:

@@ -20,6 +20,9 @@ import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
+from recipes.engines.start import start_a
+from recipes.engines.targets import unmatched
+
 OWNER_LOOK_S = 0.5
 
 
@@ -107,15 +110,25 @@ def check_targets(model: Any, patterns: list[str]) -> int:
         matcher = ModuleMatcher(target_modules=[pattern])
         modules = dict(model.named_modules())
         if not any(matcher.match(modules[name], name) for name in linear):
-            leaves = sorted({name.rsplit(".", 1)[-1] for name in linear})
-            more = f" (its linear layers end in {', '.join(leaves)})"
-            raise UnmatchedTargets(_unmatched(pattern, f"*.{leaves[0]}") + more)
+            raise UnmatchedTargets(unmatched(pattern, linear))
     return sum(1 for name, _ in model.named_modules() if name.endswith("lora_A"))
 
 
-def _unmatched(pattern: str, example: str) -> str:
-    rule = f"lora.targets: {pattern!r} matches no linear layer of the base"
-    return f"{rule}; write a pattern over whole names, e.g. {example}"
+def set_start(model: Any, seed: int) -> None:
+    """Give every adapter the first weights that all engines start from."""
+    import torch
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    for name, module in model.named_modules():
+        if not hasattr(module, "lora_A"):
+            continue
+        weight = module.lora_A.weight
+        start = start_a(name, weight.shape[0], weight.shape[1], seed).to(weight.device, weight.dtype)
+        with torch.no_grad():
+            if isinstance(weight, DTensor):
+                weight.copy_(distribute_tensor(start, weight.device_mesh, weight.placements))
+            else:
+                weight.copy_(start)
 
 
 def build_trial(config: Any, channel: Channel) -> Any:
@@ -196,8 +209,11 @@ def main() -> None:
             if "no trainable parameters" not in str(error):
                 raise
             # Not one pattern matched anything, which only the optimizer noticed.
-            raise UnmatchedTargets(_unmatched(patterns[0], "*_proj")) from None
-        channel.send("ready", modules=check_targets(trial.model_parts[0], patterns))
+            raise UnmatchedTargets(f"lora.targets: {patterns[0]!r} matches no linear layer of the base") from None
+        modules = check_targets(trial.model_parts[0], patterns)
+        if config.get("checkpoint.restore_from") is None:
+            set_start(trial.model_parts[0], int(config.get("seed")))
+        channel.send("ready", modules=modules)
         trial.run_train_validation_loop()
     except UnmatchedTargets as error:
         channel.send("error", kind="input", message=str(error))

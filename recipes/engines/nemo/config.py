@@ -45,6 +45,7 @@ def nemo_config(job: Job, checkpoint_dir: str, restore_from: str | None = None) 
             "dim": lora.rank,
             "alpha": lora.alpha,
             "dropout": lora.dropout,
+            "dropout_position": "pre",  # on the adapter's input, as in PEFT and in the packed engine
         },
         "checkpoint": {
             "enabled": True,

@@ -1,0 +1,183 @@
+"""Some trials of a pack in one forward pass: their adapters side by side, each with its own rows and optimizer."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from recipes.engines.packed import state as states
+from recipes.engines.packed.linear import Binding
+from recipes.engines.packed.loss import completion_losses
+from recipes.engines.packed.network import Batch, Network, Site
+from recipes.engines.packed.optimizer import adam_step
+from recipes.engines.packed.rows import Row
+from recipes.engines.packed.state import State
+from recipes.engines.packed.tree import lay_out
+from recipes.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Member:
+    """A trial as a chunk sees it. ``state`` is changed by ``Chunk.store``."""
+
+    recipe: Recipe
+    sites: tuple[Site, ...]
+    state: State
+
+
+class Chunk:
+    """Trials that train in step. Between ``__init__`` and ``store`` their states are the chunk's, not the members'.
+
+    Ranks are padded with zeros to the largest, and so are layers that a member does not adapt; both stay zero.
+    A chunk of one works on its member's own tensors, without a copy.
+
+    Args:
+        training: False for validation: no gradients, no moments.
+    """
+
+    def __init__(self, network: Network, members: Sequence[Member], *, training: bool = True) -> None:
+        self.network, self.members, self._training = network, list(members), training
+        self.rank = max(member.recipe.lora.rank for member in members)
+        have = {site.name for member in members for site in member.sites}
+        self.sites = tuple(
+            Site(name, layer.in_features, layer.out_features) for name, layer in network.layers.items() if name in have
+        )
+        self._alone = len(members) == 1
+        first = members[0].state
+        self._moments: tuple[torch.Tensor, ...]
+        if self._alone:
+            self._weights, self._moments = first.weights[None], (first.first[None], first.second[None])
+        else:
+            shape = (len(members), states.num_parameters(self.sites, self.rank))
+            self._weights = first.weights.new_zeros(shape)
+            self._moments = (torch.zeros_like(self._weights), torch.zeros_like(self._weights)) if training else ()
+            for place, member in enumerate(members):
+                self._copy(place, member, inwards=True)
+        self._grads = torch.zeros_like(self._weights) if training else self._weights[:, :0]
+        scales = [member.recipe.lora.alpha / member.recipe.lora.rank for member in members]
+        self._scale = torch.tensor(scales, device=network.device, dtype=network.dtype)[:, None, None]
+        self._tick = torch.zeros((), device=network.device, requires_grad=training)
+
+    def store(self) -> None:
+        """Give the members what they have become."""
+        if not self._alone:
+            for place, member in enumerate(self.members):
+                self._copy(place, member, inwards=False)
+
+    def train_step(self, batches: Sequence[Sequence[Batch]]) -> list[float]:
+        """One optimizer step of every member.
+
+        Args:
+            batches: Of each member the parts of its batch, one forward pass each, with as many rows as it likes.
+
+        Returns:
+            Each member's loss, the mean over the targets of its whole batch, in nats. A member whose loss is not
+            finite is not changed by the step.
+        """
+        num_targets = [sum(len(part.layout.targets) for part in parts) for parts in batches]
+        weights = [1.0 / max(1, count) for count in num_targets]
+        losses = torch.zeros(len(self.members), device=self.network.device)
+        with self._bound(batches):
+            for number in range(max(len(parts) for parts in batches)):
+                current = [parts[number] if number < len(parts) else _empty(parts[0]) for parts in batches]
+                part = self._losses(current, weights)
+                part.sum().backward()
+                losses += part.detach()
+        told: list[float] = losses.tolist()
+        for place, member in enumerate(self.members):
+            if torch.isfinite(losses[place]):
+                rows = (self._weights[place], self._grads[place], *(moment[place] for moment in self._moments))
+                adam_step(member.recipe, member.state.step, *rows)
+                member.state.step += 1
+        self._grads.zero_()
+        return told
+
+    def losses(self, batches: Sequence[Batch]) -> list[float]:
+        """Each member's mean loss in nats over all these rows, without training."""
+        totals = torch.zeros(len(self.members), device=self.network.device)
+        with torch.inference_mode(), self._bound([]):
+            for batch in batches:
+                totals += self._losses([batch] * len(self.members), [1.0] * len(self.members))
+        count = sum(len(batch.layout.targets) for batch in batches)
+        told: list[float] = (totals / max(1, count)).tolist()
+        return told
+
+    def _losses(self, batches: Sequence[Batch], weights: list[float]) -> torch.Tensor:
+        targets = [target for batch in batches for target in batch.layout.targets]
+        counts = [len(batch.layout.targets) for batch in batches]
+        hidden = self.network.outputs(batches)
+        head: Any = self.network.head.weight
+        return completion_losses(hidden, head, torch.tensor(targets, device=hidden.device), counts, weights)
+
+    @contextmanager
+    def _bound(self, batches: Sequence[Sequence[Batch]]) -> Iterator[None]:
+        """The network with these members' adapters."""
+        compute = self._weights.to(self.network.dtype)  # itself where the types are the same
+        dropout = _Dropout(self.members[0]) if batches and self._drops() else None
+        pairs = zip(
+            self.sites,
+            states.views(compute, self.sites, self.rank),
+            states.views(self._grads, self.sites, self.rank)
+            if self._training
+            else [(compute, compute)] * len(self.sites),
+            strict=True,
+        )
+        try:
+            for site, (a, b), (grad_a, grad_b) in pairs:
+                self.network.layers[site.name].binding = Binding(a, b, self._scale, grad_a, grad_b, self._tick, dropout)
+            yield
+        finally:
+            for site in self.sites:
+                self.network.layers[site.name].binding = None
+
+    def _drops(self) -> bool:
+        drops = any(member.recipe.lora.dropout > 0 for member in self.members)
+        assert not drops or self._alone, "a trial with dropout is a chunk of its own"
+        return drops and self._training
+
+    def _copy(self, place: int, member: Member, *, inwards: bool) -> None:
+        rank, own = member.recipe.lora.rank, {site.name for site in member.sites}
+        pairs = [(self._weights, member.state.weights)]
+        if self._training:
+            pairs += [(self._moments[0], member.state.first), (self._moments[1], member.state.second)]
+        for chunk, flat in pairs:
+            if rank == self.rank and member.sites == self.sites:
+                _move(chunk[place], flat, inwards)
+                continue
+            inside = (
+                pair
+                for site, pair in zip(self.sites, states.views(chunk[place], self.sites, self.rank), strict=True)
+                if site.name in own
+            )
+            for (a, b), (own_a, own_b) in zip(inside, states.views(flat, member.sites, rank), strict=True):
+                _move(a[:rank], own_a, inwards)
+                _move(b[:, :rank], own_b, inwards)
+
+
+class _Dropout:
+    """Masks for the input of a lone trial's adapters. They follow from its seed, its step and the layer alone."""
+
+    def __init__(self, member: Member) -> None:
+        self._keep = 1.0 - member.recipe.lora.dropout
+        seed = member.recipe.train.seed * 1_000_003 + member.state.step
+        self._generator = torch.Generator(device=member.state.weights.device).manual_seed(seed)
+
+    def mask(self, x: torch.Tensor) -> torch.Tensor:
+        """For (1, tokens, width): zeros, and 1 / keep elsewhere."""
+        mask = torch.empty_like(x).bernoulli_(self._keep, generator=self._generator)
+        return mask.div_(self._keep)
+
+
+def _empty(like: Batch) -> Batch:
+    """A batch of the same kind that predicts nothing: a member whose step has fewer parts takes it."""
+    row = Row((0,), (-100,))
+    return Batch(lay_out([row]), None if like.rows is None else (row,))
+
+
+def _move(chunk: torch.Tensor, own: torch.Tensor, inwards: bool) -> None:
+    if inwards:
+        chunk.copy_(own)
+    else:
+        own.copy_(chunk)

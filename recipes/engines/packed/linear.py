@@ -1,0 +1,110 @@
+"""A frozen linear layer with the adapters of many trials: ``y = x W' + s (x A') B'``, one A and B for each trial.
+
+Ranks are padded with zeros to the chunk's largest. The padding stays zero: its gradients are products with zeros.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass
+class Binding:
+    """What one layer needs of the trials that are in its next forward passes.
+
+    Attributes:
+        a: (trials, rank, in) in the type that the layer computes in.
+        b: (trials, out, rank).
+        scale: (trials, 1, 1): alpha / rank of each trial.
+        grad_a, grad_b: float32, of the shapes of ``a`` and ``b``; backward adds to them.
+        tick: A scalar that requires gradients, so that autograd visits layers whose input needs none.
+        dropout: A source of masks for the adapters' input, or None.
+    """
+
+    a: torch.Tensor
+    b: torch.Tensor
+    scale: torch.Tensor
+    grad_a: torch.Tensor
+    grad_b: torch.Tensor
+    tick: torch.Tensor
+    dropout: Any = None
+
+
+class PackedLinear(torch.nn.Module):  # type: ignore[misc]
+    """Stands in for a ``torch.nn.Linear`` (or bitsandbytes' 4-bit one). Without a binding it is the layer itself."""
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+        self.binding: Binding | None = None
+
+    @property
+    def in_features(self) -> int:
+        return int(self.layer.in_features)
+
+    @property
+    def out_features(self) -> int:
+        return int(self.layer.out_features)
+
+    def weight(self) -> torch.Tensor:
+        """W, (out, in), unpacked where it is stored in 4 bits."""
+        weight: Any = self.layer.weight
+        state = getattr(weight, "quant_state", None)
+        if state is None:
+            return weight
+        from bitsandbytes.functional import dequantize_4bit
+
+        return dequantize_4bit(weight.data, state)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(trials * rows, tokens, in) to (trials * rows, tokens, out): the rows of a trial are neighbours."""
+        if self.binding is None:
+            return self.layer(x)
+        flat = x.reshape(self.binding.a.shape[0], -1, x.shape[-1])
+        mask = self.binding.dropout.mask(flat) if self.binding.dropout is not None else None
+        return _PackedProduct.apply(flat, self.binding.tick, self, self.binding, mask).view(*x.shape[:-1], -1)
+
+
+class _PackedProduct(torch.autograd.Function):  # type: ignore[misc]
+    """The product. Gradients of A and B are added to the binding's buffers instead of going through autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, tick: Any, layer: PackedLinear, binding: Binding, mask: Any) -> Any:
+        trials, tokens, width = x.shape
+        rows, weight = x.reshape(trials * tokens, width), layer.weight()
+        bias = layer.layer.bias
+        y = torch.mm(rows, weight.t()) if bias is None else torch.addmm(bias, rows, weight.t())
+        y = y.view(trials, tokens, -1)
+        x_in = x if mask is None else x * mask
+        h = torch.bmm(x_in, binding.a.mT).mul_(binding.scale)
+        y.baddbmm_(h, binding.b.mT)
+        ctx.save_for_backward(x, h, mask)
+        ctx.layer, ctx.binding = layer, binding
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, h, mask = ctx.saved_tensors
+        binding: Binding = ctx.binding
+        grad = grads[0].contiguous()
+        trials, tokens, width = grad.shape
+        to_h = torch.bmm(grad, binding.b).mul_(binding.scale)
+        _add_product(binding.grad_b, grad.mT, h)
+        _add_product(binding.grad_a, to_h.mT, x if mask is None else x * mask)
+        to_x = None
+        if ctx.needs_input_grad[0]:
+            to_x = torch.mm(grad.view(trials * tokens, width), ctx.layer.weight()).view(trials, tokens, -1)
+            if mask is None:
+                to_x.baddbmm_(to_h, binding.a)
+            else:
+                to_x.add_(torch.bmm(to_h, binding.a).mul_(mask))
+        return to_x, None, None, None, None
+
+
+def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """``total += left @ right``, where the total may be of a wider type than the factors."""
+    if total.dtype == left.dtype:
+        total.baddbmm_(left, right)
+    else:
+        total.add_(torch.bmm(left, right))

@@ -1,0 +1,66 @@
+"""Cross-entropy at the completion's tokens alone, a slice of the vocabulary's logits at a time.
+
+The logits are the largest tensor of a small model's step and none of them is kept: each slice is turned into the
+gradient of its hidden states at once, in forward (Hsu et al. 2024, Liger Kernel, fuse the same two).
+"""
+
+from typing import Any
+
+import torch
+
+MAX_LOGITS = 1 << 24  # numbers of a slice of logits: 64 MiB in float32
+
+
+def completion_losses(
+    hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, counts: list[int], weights: list[float]
+) -> torch.Tensor:
+    """The summed loss of each trial, weighted.
+
+    Args:
+        hidden: (targets, width): the outputs that predict, those of a trial together, in the order of ``counts``.
+        head: (vocabulary, width): the frozen output projection.
+        targets: (targets,) token ids.
+        counts: Targets of each trial.
+        weights: Of each trial's losses, e.g. 1 / tokens of its batch.
+
+    Returns:
+        (trials,) in nats, float32. Each trial is summed by itself, so its neighbours do not change its rounding.
+    """
+    return _CompletionLosses.apply(hidden, head, targets, tuple(counts), tuple(weights))
+
+
+class _CompletionLosses(torch.autograd.Function):  # type: ignore[misc]
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Any, head: Any, targets: Any, counts: tuple[int, ...], weights: tuple[float, ...]
+    ) -> Any:
+        needs_grad = ctx.needs_input_grad[0]
+        weight = torch.cat(
+            [
+                hidden.new_full((count,), value, dtype=torch.float32)
+                for count, value in zip(counts, weights, strict=True)
+            ]
+        )
+        nats = hidden.new_empty(targets.shape, dtype=torch.float32)
+        to_hidden = torch.empty_like(hidden) if needs_grad else None
+        step = max(1, MAX_LOGITS // head.shape[0])
+        for start in range(0, targets.shape[0], step):
+            part = slice(start, start + step)
+            logits = torch.mm(hidden[part], head.t()).float()
+            right = logits.gather(1, targets[part, None]).squeeze(1)
+            lse = logits.logsumexp(1)
+            nats[part] = lse - right
+            if to_hidden is not None:
+                share = logits.sub_(lse[:, None]).exp_()  # softmax
+                share.scatter_add_(1, targets[part, None], share.new_full((1, 1), -1.0).expand(len(right), 1))
+                share.mul_(weight[part, None])
+                to_hidden[part] = torch.mm(share.to(head.dtype), head)
+        ctx.save_for_backward(to_hidden)
+        ctx.counts = counts
+        return torch.stack([part.sum() * value for part, value in zip(nats.split(counts), weights, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (to_hidden,) = ctx.saved_tensors
+        scale = torch.cat([grad.expand(count) for grad, count in zip(grads[0], ctx.counts, strict=True)])
+        return to_hidden * scale[:, None].to(to_hidden.dtype), None, None, None, None

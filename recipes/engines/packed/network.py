@@ -1,0 +1,165 @@
+"""The frozen base with its hooks: stacked linear layers, tree attention, and outputs at chosen tokens alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from recipes import generation
+from recipes.engines import targets
+from recipes.engines.packed import attention
+from recipes.engines.packed.linear import PackedLinear
+from recipes.engines.packed.rows import Row
+from recipes.engines.packed.tree import Layout, lay_out, lay_out_apart
+from recipes.schema import Base, Recipe
+from sweeps.errors import InvalidInput, Problem
+
+FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
+"""Whose attention is known to pass everything that tree attention needs. Others train on plain padded rows."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A linear layer that may be adapted."""
+
+    name: str
+    in_features: int
+    out_features: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One forward pass of one trial: rows that share trees, or rows padded to one length.
+
+    Attributes:
+        layout: The tokens, with where the targets are predicted.
+        rows: None for trees; else the same rows, one by one.
+    """
+
+    layout: Layout
+    rows: tuple[Row, ...] | None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are computed for it, padding included."""
+        if self.rows is None:
+            return len(self.layout.ids)
+        return len(self.rows) * max(len(row.ids) for row in self.rows)
+
+
+class Network:
+    """A base in memory, shared by all trials of a pack. Used by one thread at a time."""
+
+    def __init__(self, path: str, base: Base, device: str) -> None:
+        self.path, self.base = path, base
+        self.model, self.tokenizer = generation.load_base(path, base, device)
+        self.model.requires_grad_(False)
+        self.device: torch.device = self.model.device
+        self.dtype: torch.dtype = self.model.dtype
+        self.head: torch.nn.Module = self.model.get_output_embeddings()
+        linear = [name for name, module in self.model.named_modules() if _is_linear(module)]
+        self.linear_names = linear
+        head_names = {name for name, module in self.model.named_modules() if module is self.head}
+        self.layers: dict[str, PackedLinear] = {}
+        for name in linear:
+            if name not in head_names:
+                self.layers[name] = _replace(self.model, name)
+        self.why_no_trees = _why_no_trees(self.model.config)
+        if self.why_no_trees is None:
+            attention.register()
+            self.model.set_attn_implementation(attention.NAME)
+
+    def sites(self, recipe: Recipe) -> tuple[Site, ...]:
+        """The layers that a recipe adapts.
+
+        Raises:
+            InvalidInput: A pattern names no layer, or the output projection, which a pack shares.
+        """
+        try:
+            names = targets.select(recipe.lora.targets, self.linear_names)
+        except ValueError as error:
+            raise InvalidInput(Problem("recipe", str(error))) from None
+        shared = [name for name in names if name not in self.layers]
+        if shared:
+            rule = f"{shared[0]} is the output projection, which all trials of a pack share"
+            raise InvalidInput(Problem("lora.targets", f"{rule}; leave it out, or set engine: nemo"))
+        return tuple(Site(name, self.layers[name].in_features, self.layers[name].out_features) for name in names)
+
+    def batch(self, rows: Sequence[Row], *, trees: bool = True) -> Batch:
+        """Rows as this base takes them: as trees where that is exact, padded otherwise.
+
+        Args:
+            rows: Of one trial.
+            trees: False where the trial's recipe forbids it (dropout would draw one mask for what rows share).
+        """
+        if trees and self.why_no_trees is None:
+            return Batch(lay_out(rows), None)
+        return Batch(lay_out_apart(rows), tuple(rows))
+
+    def outputs(self, batches: Sequence[Batch]) -> torch.Tensor:
+        """The last hidden states where a target is predicted, (targets of all batches, width).
+
+        Args:
+            batches: One for each trial that is bound, all trees or all rows.
+        """
+        if batches[0].rows is None:
+            return self._tree_outputs([batch.layout for batch in batches])
+        return self._row_outputs(batches)
+
+    def _tree_outputs(self, layouts: Sequence[Layout]) -> torch.Tensor:
+        length = max(len(layout.ids) for layout in layouts)
+        ids = self._tensor([layout.ids + (0,) * (length - len(layout.ids)) for layout in layouts])
+        positions = self._tensor([layout.positions + (0,) * (length - len(layout.ids)) for layout in layouts])
+        trees = attention.Trees(layouts, length, self.device)
+        hidden = self._forward(ids, positions, None, trees=trees)
+        places = [number * length + source for number, layout in enumerate(layouts) for source in layout.sources]
+        return hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._tensor(places))
+
+    def _row_outputs(self, batches: Sequence[Batch]) -> torch.Tensor:
+        most = max(len(batch.rows or ()) for batch in batches)
+        nothing = Row((0,), (-100,))  # every trial has as many rows as the one with the most
+        rows = [row for batch in batches for row in [*(batch.rows or ()), *[nothing] * (most - len(batch.rows or ()))]]
+        length = max(len(row.ids) for row in rows)
+        ids = self._tensor([row.ids + (0,) * (length - len(row.ids)) for row in rows])
+        mask = self._tensor([(1,) * len(row.ids) + (0,) * (length - len(row.ids)) for row in rows])
+        # Padding stands at the right, so causal attention never looks at it: the hook needs no mask at all.
+        hidden = self._forward(ids, None, mask if self.why_no_trees else None)
+        places = [
+            number * length + place - 1
+            for number, row in enumerate(rows)
+            for place, label in enumerate(row.labels)
+            if place > 0 and label != -100
+        ]
+        return hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._tensor(places))
+
+    def _forward(self, ids: torch.Tensor, positions: Any, mask: Any, **kwargs: Any) -> torch.Tensor:
+        if positions is None:
+            positions = torch.arange(ids.shape[1], device=self.device).expand_as(ids)
+        decoder = self.model.get_decoder()
+        out = decoder(input_ids=ids, position_ids=positions, attention_mask=mask, use_cache=False, **kwargs)
+        return out.last_hidden_state
+
+    def _tensor(self, values: Any) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.long, device=self.device)
+
+
+def _is_linear(module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.nn.Linear)  # bitsandbytes' 4-bit layer is one, too
+
+
+def _replace(model: torch.nn.Module, name: str) -> PackedLinear:
+    parent, _, leaf = name.rpartition(".")
+    packed = PackedLinear(model.get_submodule(name))
+    setattr(model.get_submodule(parent), leaf, packed)
+    return packed
+
+
+def _why_no_trees(config: Any) -> str | None:
+    """Why rows of this base cannot share their prefixes; None where they can."""
+    if config.model_type not in FAMILIES:
+        return f"tree attention is hooked into {', '.join(FAMILIES)}, the base is {config.model_type}"
+    window = getattr(config, "sliding_window", None)
+    if window and getattr(config, "use_sliding_window", True):
+        return f"the base attends within a window of {window} tokens"
+    return None

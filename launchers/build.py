@@ -63,7 +63,7 @@ def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_
         raise loaded.error(*(_at_its_line(loaded, problem) for problem in error.problems)) from None
     pools = load_pools(base_dir / "pools")
     sweep = resolve(loaded, facts, pools, yes=yes)
-    _refuse_swept_data(loaded, sweep)
+    _refuse_swept(loaded, sweep)
     devices = {pool.device for pool in sweep.pools}
     if len(devices) > 1:
         rule = "cpu and gpu pools cannot be mixed in one sweep: a trial's resources would differ"
@@ -140,11 +140,15 @@ def _check_recipes(loaded: LoadedSpec, sweep: Sweep) -> None:
         raise loaded.error(*problems.values())
 
 
-def _refuse_swept_data(loaded: LoadedSpec, sweep: Sweep) -> None:
+def _refuse_swept(loaded: LoadedSpec, sweep: Sweep) -> None:
+    rules = {
+        "data": "data cannot be swept: trials are compared on the same rows",
+        "engine": "the engine cannot be swept: all trials of a sweep train on one",
+    }
     problems: list[Problem] = [
-        loaded.problem(("space", key), "data cannot be swept: trials are compared on the same rows", "put it under set")
+        loaded.problem(("space", key), rules[key.split(".")[0]], "put it under set")
         for key in sweep.space.dimensions
-        if key.startswith("data.")
+        if key.split(".")[0] in rules
     ]
     if problems:
         raise loaded.error(*problems)

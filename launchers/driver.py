@@ -6,7 +6,7 @@ It loads no torch: training and evaluation happen in other processes.
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from launchers.cluster import ClusterLost, check_alive, num_cores
 from launchers.evaluators import Evaluators
 from launchers.failures import Failures
 from launchers.halt import Halt
+from launchers.packs import CLIENT_CPU, Packs, keep_plan, make_packs
 from launchers.run_folder import validation_file
 from recipes.bases import locate
 from recipes.schema import Recipe
@@ -29,6 +30,20 @@ from tracking.ledger import Ledger, LedgerBroken, State, SweepState
 from tracking.meters.cost import cost_of, idle_seconds
 
 REFRESH_S = 1.0
+
+
+@dataclass(frozen=True)
+class Machines:
+    """What a session runs on.
+
+    Attributes:
+        capacity: Trials, or evaluations, at once.
+        packs: Its pack workers, where the engine is ``packed``.
+    """
+
+    capacity: int
+    packs: Packs | None
+
 
 Say = Callable[[str], None]
 
@@ -42,8 +57,8 @@ def tune_trials(
     nodes: list[dict[str, Any]],
     *,
     retry: bool = False,
-) -> int:
-    """Run the trials and evaluate what they leave, to the last one or until ``halt``; return how many run at once.
+) -> Machines:
+    """Run the trials and evaluate what they leave, to the last one or until ``halt``; return what it ran them on.
 
     What the ledger has of earlier sessions is not done again. With ``retry`` failed trials are taken up too.
     """
@@ -60,6 +75,8 @@ def tune_trials(
     units = units_of(built)
     have = pools.require(sweep.pools, units, nodes)
     capacity = sum(count // units for count in have.values())
+    packs = make_packs(built, ledger, have) if recipe.engine == "packed" else None
+    capacity = packs.capacity if packs else capacity
     slots = Slots(min(capacity, spec.concurrency or capacity))
     design = planned_points(sweep, most=spec.search.trials)
     if design.exhausted:
@@ -87,7 +104,11 @@ def tune_trials(
             "device": sweep.pools[0].device,
             "threads": 1 if not gpu else max(1, num_cores() // max(1, capacity)),
         }
-        return {"trial": trial.id, "engine": recipe.engine, "job": job}
+        config: dict[str, Any] = {"trial": trial.id, "engine": recipe.engine, "job": job}
+        if packs:
+            running = [search.trials[one].id for one in slots.running if one in search.trials]
+            config["packs"] = packs.address(trial.id, running)
+        return config
 
     arms = Arms(built, ledger, paths)
     to_evaluate = _to_evaluate(arms, before, agenda)
@@ -109,7 +130,7 @@ def tune_trials(
         begin=begin,
     )
     failures = Failures(spec.give_up_after, halt)
-    evaluators = Evaluators(ledger, arms, slots, search.evaluated, failures)
+    evaluators = Evaluators(ledger, arms, slots, search.evaluated, failures, packs)
     started, spending = time.time(), Spending.of(before)
     session_began = before.sessions[-1].began  # Ray may have been started before in this session
 
@@ -126,20 +147,21 @@ def tune_trials(
             search.close()
 
     search.tick = tick
-    recorder = Recorder(ledger, search, sweep.pools, units, evaluators.start, tick, halt, failures)
+    seats = packs.slots_per_pack if packs else 1
+    recorder = Recorder(ledger, search, sweep.pools, units, evaluators.start, tick, halt, failures, seats)
     scheduler = make_scheduler(sweep, search)
     if isinstance(scheduler, Halving):
         _recall(scheduler, before, {trial.id for trial in agenda.train})
     for trial in to_evaluate:
         evaluators.start(trial)
     tuner = tune.Tuner(
-        tune.with_resources(TrialRunner, resources(built, units)),
+        tune.with_resources(TrialRunner, client_resources() if packs else resources(built, units)),
         tune_config=tune.TuneConfig(
             search_alg=search,
             scheduler=scheduler,
             num_samples=-1,
-            # On a GPU a reused actor would hold its device against the evaluations that need one.
-            reuse_actors=not gpu,
+            # On a GPU a reused actor would hold its device against the evaluations that need one. A client holds none.
+            reuse_actors=packs is not None or not gpu,
             trial_name_creator=lambda trial: trial.trial_id,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
@@ -174,7 +196,9 @@ def tune_trials(
     busy = recorder.spent_unit_s + evaluators.spent_unit_s
     idle = idle_seconds(sum(have.values()), time.time() - started, busy)
     ledger.append("cost", **vars(cost_of("idle", sweep.pools[0], idle)))
-    return slots.capacity
+    if packs:
+        keep_plan(folder, packs.decisions(), say)
+    return Machines(slots.capacity, packs)
 
 
 class _OutOfTune(BaseException):
@@ -218,6 +242,13 @@ def _to_evaluate(arms: Arms, before: SweepState, agenda: Agenda) -> list[str]:
         }:
             found.append(trial.id)
     return found
+
+
+def client_resources() -> Any:
+    """What Ray must hold for a trial that trains in a pack: next to nothing, anywhere."""
+    from ray import tune
+
+    return tune.PlacementGroupFactory([{"CPU": CLIENT_CPU}])
 
 
 def resources(built: Built, units: int) -> Any:

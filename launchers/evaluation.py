@@ -7,11 +7,15 @@ without training.
 import json
 import os
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recipes.schema import Base
+
+Answer = Callable[[Sequence[Any]], list[str]]
+"""Conversations to answers."""
 
 SAMPLES, NUM_SAMPLES = "samples.jsonl", 10
 ITEMS = "evaluations"  # folder of the run: one JSONL of answers for each evaluation
@@ -56,13 +60,10 @@ class EvaluationJob:
 def evaluate(job: EvaluationJob) -> dict[str, Any]:
     """Answer the split's items and score them. Runs in a Ray worker; returns the fields of a ledger ``evaluation``."""
     began = time.time()
-    _limit_threads(job)
+    limit_threads(job.device, job.threads)
     from recipes import generation
-    from tracking.meters.judge import RubricJudge
-    from tracking.meters.metrics import load_metric
-    from tracking.meters.quality import score_answers
 
-    items = [item_of(row, number) for number, row in enumerate(read_rows(Path(job.rows), job.limit))]
+    items = items_of(job)
     model = generation.load(
         job.base,
         Base.model_validate(job.base_settings),
@@ -72,6 +73,20 @@ def evaluate(job: EvaluationJob) -> dict[str, Any]:
         device=job.device,
     )
     answers = model.answer([item.messages for item in items], job.schema)
+    return scored(job, items, answers, time.time() - began)
+
+
+def scored(job: EvaluationJob, items: list[Any], answers: list[str], answering_s: float) -> dict[str, Any]:
+    """Score the answers to a job's items and write them; returns the fields of a ledger ``evaluation``.
+
+    Args:
+        answering_s: What the answers took. A judge's time is its own: it needs no machine of ours.
+    """
+    from tracking.meters.judge import RubricJudge
+    from tracking.meters.metrics import load_metric
+    from tracking.meters.quality import score_answers
+
+    began = time.time()
     metrics = [load_metric(name, Path(job.base_dir), job.metric_schema) for name in job.metrics]
     judge = RubricJudge.of(job.judge) if job.judge else None
     result = score_answers(items, answers, metrics, judge)
@@ -87,30 +102,46 @@ def evaluate(job: EvaluationJob) -> dict[str, Any]:
             "schema": job.metric_schema if "json_schema" in job.metrics else None,
             "judge": job.judge,
             "counts": result.counts,
-            "seconds": round(time.time() - began, 2),
+            "seconds": round(answering_s + time.time() - began, 2),
         },
     }
 
 
-def measure(jobs: list[EvaluationJob], requests: int) -> list[dict[str, Any]]:
-    """Latency of several arms, one after the other, with the machine to themselves. Runs in a Ray worker."""
+def _plain(job: EvaluationJob) -> Answer:
+    limit_threads(job.device, job.threads)
     from recipes import generation
+
+    model = generation.load(
+        job.base,
+        Base.model_validate(job.base_settings),
+        Path(job.adapter) if job.adapter else None,
+        max_new_tokens=job.max_new_tokens,
+        batch_size=1,
+        device=job.device,
+    )
+    return model.answer
+
+
+def items_of(job: EvaluationJob) -> list[Any]:
+    """The items of a job's split, in order."""
+    return [item_of(row, number) for number, row in enumerate(read_rows(Path(job.rows), job.limit))]
+
+
+def measure(
+    jobs: list[EvaluationJob], requests: int, answers: Callable[[EvaluationJob], Answer] | None = None
+) -> list[dict[str, Any]]:
+    """Latency of several arms, one after the other, with the machine to themselves. Runs in a Ray worker.
+
+    Args:
+        answers: How an arm answers; with plain PEFT unless it is given.
+    """
     from tracking.meters.latency import measure_latency
 
     results = []
     for job in jobs:
         began = time.time()
-        _limit_threads(job)
         items = [item_of(row, number) for number, row in enumerate(read_rows(Path(job.rows), requests))]
-        model = generation.load(
-            job.base,
-            Base.model_validate(job.base_settings),
-            Path(job.adapter) if job.adapter else None,
-            max_new_tokens=job.max_new_tokens,
-            batch_size=1,
-            device=job.device,
-        )
-        measured = measure_latency(model.answer, items, requests=requests)
+        measured = measure_latency((answers or _plain)(job), items, requests=requests)
         results.append(
             {
                 "arm": job.arm,
@@ -145,10 +176,11 @@ def item_of(row: dict[str, Any], number: int) -> Any:
     return Item(id=str(row.get("id", number)), messages=row["messages"][:-1], reference=last, row=rest)
 
 
-def _limit_threads(job: EvaluationJob) -> None:
-    if job.device == "cpu":
+def limit_threads(device: str, threads: int) -> None:
+    """Have torch, in this process, take no more than a trial's share of the machine."""
+    if device == "cpu":
         # llguidance compiles how it masks tokens, which takes ten seconds and a C++ compiler: never worth it here.
         os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     import torch
 
-    torch.set_num_threads(job.threads)
+    torch.set_num_threads(threads)

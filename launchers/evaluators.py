@@ -1,7 +1,9 @@
 """Evaluation tasks on Ray, started from the driver; their results go to the ledger."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +11,33 @@ from launchers.arms import Arms
 from launchers.cluster import check_alive
 from launchers.evaluation import EvaluationJob, evaluate, keep_samples, measure
 from launchers.failures import EVALUATION, Failures
+from launchers.packs import Packs
 from launchers.pools import selector
 from launchers.search import Slots
 from sweeps.facts import Pool
 from tracking.ledger import Ledger, State
 from tracking.meters.cost import cost_of
 
+RETRIES = 1  # of an evaluation whose process died
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Evaluations that were started together, when, and on which pack; None for a Ray task of its own."""
+
+    jobs: list[EvaluationJob]
+    started: float
+    pack: int | None
+
 
 class Evaluators:
     """Starts evaluations and collects what they return. Used by the driver's thread alone.
 
+    With packs the adapters that wait are answered for together, by a pack that holds their base; else each is a Ray
+    task of its own.
+
     Args:
-        slots: An evaluation holds a trial's slot, so that trials do not starve it.
+        slots: Such a task holds a trial's slot, so that trials do not starve it.
         told: Called with a trial's id and metrics when its evaluation is there.
         failures: Told of evaluations of trials.
     """
@@ -32,17 +49,20 @@ class Evaluators:
         slots: Slots,
         told: Callable[[str, Mapping[str, float | None]], None],
         failures: Failures,
+        packs: Packs | None = None,
     ) -> None:
         self._ledger, self._arms, self._slots, self._told, self._failures = ledger, arms, slots, told, failures
+        self._packs = packs
         self._pool: Pool = arms.pool
-        self._waiting: list[EvaluationJob] = []  # for a slot
-        self._running: dict[Any, tuple[EvaluationJob, float]] = {}
+        self._waiting: list[EvaluationJob] = []
+        self._running: dict[Any, _Call] = {}
+        self._lost: Counter[str] = Counter()  # by job: how often its process died
         self.spent_unit_s = 0.0
 
     @property
     def pending(self) -> int:
         """Evaluations that have not come back."""
-        return len(self._waiting) + len(self._running)
+        return len(self._waiting) + sum(len(call.jobs) for call in self._running.values())
 
     def start(self, trial: str) -> None:
         """Evaluate a trial's adapter on dev; a trial that is not to be evaluated has its end at once."""
@@ -69,10 +89,19 @@ class Evaluators:
             look()
 
     def _fill_slots(self) -> None:
+        if self._packs is not None:
+            busy = {call.pack for call in self._running.values()}
+            free = [place for place in range(len(self._packs.names)) if place not in busy]
+            for number, place in enumerate(free):
+                share = -(-len(self._waiting) // (len(free) - number))
+                jobs, self._waiting = self._waiting[:share], self._waiting[share:]
+                if jobs:
+                    self._running[self._packs.evaluate(jobs, place)] = _Call(jobs, time.time(), place)
+            return
         while self._waiting and self._slots.free > 0:
             job = self._waiting.pop(0)
             self._slots.evaluating += 1
-            self._running[self._remote(evaluate).remote(job)] = (job, time.time())
+            self._running[self._remote(evaluate).remote(job)] = _Call([job], time.time(), None)
 
     def missing(
         self, jobs: list[EvaluationJob], name: Callable[[EvaluationJob], str] = lambda job: job.id
@@ -89,7 +118,10 @@ class Evaluators:
         """Measure arms one after the other while nothing else runs, and record the results."""
         import ray
 
-        reference = self._remote(measure).remote(jobs, requests)
+        if self._packs is not None:
+            reference = self._packs.measure(jobs, requests)
+        else:
+            reference = self._remote(measure).remote(jobs, requests)
         while not ray.wait([reference], timeout=1.0)[0]:
             check_alive()
             look()
@@ -112,29 +144,53 @@ class Evaluators:
 
         ready, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=wait_s)
         for reference in ready:
-            job, started = self._running.pop(reference)
-            self._slots.evaluating -= 1
+            call = self._running.pop(reference)
+            if call.pack is None:
+                self._slots.evaluating -= 1
             try:
-                result = ray.get(reference)
+                results = ray.get(reference)
             except ray.exceptions.RayError as error:
-                self._failed(job, time.time() - started, error)
+                self._lose(call, error)
                 continue
-            self._charge("evaluation", job, result["detail"]["seconds"])
-            self._ledger.append("evaluation", **result, items=f"evaluations/{job.arm}-{job.split}.jsonl")
-            if job.split == "dev" and job.adapter:
-                keep_samples(Path(job.out), self._ledger.folder / "trials" / job.arm)
-                self._told(job.arm, result["metrics"])
-                self._finish(job.arm)
-                self._failures.succeeded(EVALUATION)
+            for job, result in zip(call.jobs, results if call.pack is not None else [results], strict=True):
+                if "error" in result:
+                    self._failed(job, (time.time() - call.started) / len(call.jobs), result["message"])
+                else:
+                    self._record(job, result)
+
+    def _record(self, job: EvaluationJob, result: dict[str, Any]) -> None:
+        self._charge("evaluation", job, result["detail"]["seconds"])
+        self._ledger.append("evaluation", **result, items=f"evaluations/{job.arm}-{job.split}.jsonl")
+        if job.split == "dev" and job.adapter:
+            keep_samples(Path(job.out), self._ledger.folder / "trials" / job.arm)
+            self._told(job.arm, result["metrics"])
+            self._finish(job.arm)
+            self._failures.succeeded(EVALUATION)
+
+    def _lose(self, call: _Call, error: Exception) -> None:
+        """The evaluations' process died, or the task failed; Ray itself retries tasks, not the calls of a pack."""
+        import ray
+
+        died = isinstance(error, ray.exceptions.RayActorError)
+        seconds = (time.time() - call.started) / len(call.jobs)
+        for job in call.jobs:
+            self._lost[job.id] += 1
+            if died and self._lost[job.id] <= RETRIES:
+                self._charge("failed", job, seconds)
+                self._waiting.append(job)
+            else:
+                self._failed(job, seconds, _last_line(error))
 
     def abandon(self) -> None:
         """Cancel what has not come back. Its trials stay to be evaluated: the next session does it."""
         import ray
 
-        for reference, (job, started) in self._running.items():
-            ray.cancel(reference, force=True)
-            self._charge("evaluation", job, time.time() - started)
-        self._slots.evaluating -= len(self._running)
+        for reference, call in self._running.items():
+            if call.pack is None:
+                ray.cancel(reference, force=True)
+                self._slots.evaluating -= 1
+            for job in call.jobs:
+                self._charge("evaluation", job, (time.time() - call.started) / len(call.jobs))
         self._running.clear()
         self._waiting.clear()
 
@@ -152,9 +208,8 @@ class Evaluators:
         stopped = state.step < state.max_steps
         self._ledger.append("state", trial=trial, state=State.STOPPED if stopped else State.DONE)
 
-    def _failed(self, job: EvaluationJob, seconds: float, failure: Exception) -> None:
+    def _failed(self, job: EvaluationJob, seconds: float, message: str) -> None:
         self._charge("failed", job, seconds)
-        message = _last_line(failure)
         if job.adapter and job.split == "dev":
             error = f"its evaluation failed: {message}"
             self._ledger.append("state", trial=job.arm, state=State.FAILED, error=error)

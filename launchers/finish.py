@@ -7,6 +7,7 @@ from typing import Any
 from analysis.champion import Choice, choose, default_trial, median_trial, shortlist
 from launchers.arms import BASE, BASE_SCHEMA, Arms
 from launchers.build import Built
+from launchers.driver import Machines
 from launchers.evaluators import Evaluators
 from launchers.failures import Failures
 from launchers.halt import Halt
@@ -18,11 +19,11 @@ Say = Callable[[str], None]
 Look = Callable[[], None]
 
 
-def confirm(built: Built, paths: dict[str, Path], ledger: Ledger, halt: Halt, capacity: int, say: Say) -> Choice:
+def confirm(built: Built, paths: dict[str, Path], ledger: Ledger, halt: Halt, machines: Machines, say: Say) -> Choice:
     """Measure what the decision still needs, decide, and read the challenge set once. Needs Ray.
 
     Args:
-        capacity: Evaluations at once.
+        machines: What the session's trials ran on.
 
     Raises:
         NoChampion: No trial qualifies; the ledger says why for each.
@@ -36,7 +37,9 @@ def confirm(built: Built, paths: dict[str, Path], ledger: Ledger, halt: Halt, ca
             raise KeyboardInterrupt
 
     failures = Failures(built.sweep.spec.give_up_after, halt)
-    evaluators = Evaluators(ledger, arms, Slots(capacity), lambda trial, metrics: None, failures)
+    evaluators = Evaluators(
+        ledger, arms, Slots(machines.capacity), lambda trial, metrics: None, failures, machines.packs
+    )
     if arms.measurable and any(trial.adapter for trial in ledger.read().trials.values()):
         if todo := evaluators.missing([arms.job(BASE, "dev")]):
             say("evaluating the untouched base on dev …")

@@ -25,10 +25,16 @@ from tracking.meters.cost import Kind, cost_of
 
 @dataclass
 class _Attempt:
-    """A trial on its machine: Tune's side of it, when it got the machine, and the seconds it has reported."""
+    """A trial on its machine.
+
+    Attributes:
+        trial: Tune's side of it.
+        seconds: What it has reported to have used.
+        told: When it last reported; at first, when it got the machine.
+    """
 
     trial: Any
-    began: float
+    told: float
     seconds: float = 0.0
 
 
@@ -40,6 +46,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         search: Knows our trial behind each of Tune's.
         pools: Those of the sweep.
         units: GPUs (or cores) of one trial.
+        seats: Trials that share these units: of the time since its last report a trial is charged its share.
         finished: Called with our trial's id when its adapter is there; starts its evaluation.
         tick: Called at each of Tune's steps; collects evaluations.
         halt: Why the whole sweep is being stopped, if it is.
@@ -56,7 +63,9 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         tick: Callable[[], None],
         halt: Halt,
         failures: Failures,
+        seats: int = 1,
     ) -> None:
+        self._seats = seats
         self._ledger, self._search, self._pools, self._units = ledger, search, pools, units
         self._finished, self._tick, self._halt, self._failures = finished, tick, halt, failures
         self._open: dict[str, _Attempt] = {}  # by Tune's id: started and not ended
@@ -89,9 +98,11 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         """A report boundary."""
         ours, attempt = self._ours(trial), self._open.get(trial.trial_id)
         if attempt:
-            attempt.seconds = result.get("seconds", attempt.seconds)
+            attempt.seconds, attempt.told = result.get("seconds", attempt.seconds), time.time()
         pool = self._pool_of(result)
-        if trial.trial_id not in self._placed:
+        # A trial that repeats its last report has not joined a pack yet, and does not know where it will run.
+        known = len(self._pools) == 1 or LABEL in result.get("labels", {})
+        if known and trial.trial_id not in self._placed:
             self._placed[trial.trial_id] = pool
             if len(self._pools) > 1:
                 self._ledger.append("state", trial=ours.id, state=State.RUNNING, pool=pool.name)
@@ -131,8 +142,10 @@ class Recorder(tune.Callback):  # type: ignore[misc]
 
     def spending(self) -> tuple[float, float]:
         """US$ and unit-seconds of this session's trials, those that still run included."""
-        now = time.time()
-        open_ = [(self._pool(attempt.trial), (now - attempt.began) * self._units) for attempt in self._open.values()]
+        open_ = [
+            (self._pool(attempt.trial), (attempt.seconds + self._since(attempt)) * self._units)
+            for attempt in self._open.values()
+        ]
         usd = sum(cost_of("training", pool, seconds).usd for pool, seconds in open_)
         return self.spent_usd + usd, self.spent_unit_s + sum(seconds for _, seconds in open_)
 
@@ -152,7 +165,11 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         if attempt is None:
             return 0.0
         cut_short = self._halt.reason is not None and not result.get("done")
-        return time.time() - attempt.began if cut_short else attempt.seconds
+        return attempt.seconds + self._since(attempt) if cut_short else attempt.seconds
+
+    def _since(self, attempt: _Attempt) -> float:
+        """What an attempt has used since its last report: of a pack's time, about its share."""
+        return (time.time() - attempt.told) / self._seats
 
     def _evaluate(self, trial: str, **more: Any) -> None:
         """Keep the trial's last adapter and send it on. Written before anything is removed or started."""
@@ -180,7 +197,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         attempt = self._open.pop(trial.trial_id, None)
         if attempt is not None:
             self._charge(trial, "training", attempt.seconds)
-            self._charge(trial, "failed", max(0.0, time.time() - attempt.began - attempt.seconds))
+            self._charge(trial, "failed", self._since(attempt))
 
     def _charge(self, trial: Any, kind: Kind, seconds: float) -> None:
         if seconds <= 0:

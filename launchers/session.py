@@ -13,7 +13,7 @@ from launchers.agenda import charge_lost_session
 from launchers.build import Built
 from launchers.bundles import make_bundle
 from launchers.cluster import ClusterLost, ray_cluster
-from launchers.driver import tune_trials
+from launchers.driver import Machines, tune_trials
 from launchers.finish import confirm
 from launchers.halt import Halt, interruptible, settle
 from launchers.live import Follower, Lines, Screen
@@ -101,14 +101,14 @@ def _run_on_ray(
             views.enter_context(Follower(ledger.folder, SYNC_S, view.sync))
             look = views.enter_context(display(built.sweep.spec.search.num_trials))
             views.enter_context(Follower(ledger.folder, LOOK_S, look))
-            capacity = tune_trials(built, paths, ledger, halt, say, nodes, retry=retry)
+            machines = tune_trials(built, paths, ledger, halt, say, nodes, retry=retry)
         if halt.reason:
             say(halt.reason)
         say(f"{len(ledger.read().trials)} trials are there")
         if halt.pauses:
             return 0
         halt.deciding = True
-        return _decide(built, paths, ledger, view, halt, capacity)
+        return _decide(built, paths, ledger, view, halt, machines)
 
 
 def _announce(built: Built, state: SweepState, folder: Path) -> None:
@@ -128,9 +128,11 @@ def _announce(built: Built, state: SweepState, folder: Path) -> None:
     say(f"sweep {spec.name} goes on: {ended} of {spec.search.num_trials} trials have ended{going_on}; {where}")
 
 
-def _decide(built: Built, paths: dict[str, Path], ledger: Ledger, view: MlflowView, halt: Halt, capacity: int) -> int:
+def _decide(
+    built: Built, paths: dict[str, Path], ledger: Ledger, view: MlflowView, halt: Halt, machines: Machines
+) -> int:
     """Champion, bundle, verification, registration; returns the exit code of the part that fell short."""
-    choice = confirm(built, paths, ledger, halt, capacity, say)
+    choice = confirm(built, paths, ledger, halt, machines, say)
     spec = built.sweep.spec
     to = spec.export.to or str(home.bundle_folder(spec.name))
     try:

@@ -14,6 +14,7 @@ from typing import Any
 from ray import tune
 
 from launchers import checkpoints
+from launchers.pack_slot import PackAddress, PackSlot
 from recipes.engines.protocol import Diverged, Job, Session, TrainingFailed
 from sweeps.errors import InvalidInput
 
@@ -21,12 +22,15 @@ POINTER = "where.json"
 ERROR = "error.txt"  # in the trial's folder: why its last attempt failed
 
 
-def open_session(engine: str, job: Job, checkpoint: Path | None) -> Session:
-    """Start a trial on the engine of this name."""
+def open_session(engine: str, job: Job, packs: PackAddress | None) -> Session:
+    """Start a trial on the engine of this name, or go on from its last checkpoint."""
+    if engine == "packed":
+        assert packs is not None
+        return PackSlot(packs, job)
     assert engine == "nemo", f"the schema knows no engine {engine!r}"
     from recipes.engines.nemo.engine import NemoEngine
 
-    return NemoEngine().open(job, checkpoint)
+    return NemoEngine().open(job, checkpoints.latest(job.folder))
 
 
 class TrialRunner(tune.Trainable):  # type: ignore[misc]
@@ -35,6 +39,7 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any]) -> None:
         self._session: Session | None = None
         self._begun = time.time()
+        self._in_packs: dict[str, Any] = {"seconds": 0.0, "labels": {}}
         self._folder = Path(config["job"]["folder"])
         (self._folder / ERROR).unlink(missing_ok=True)
         checkpoint = checkpoints.latest(self._folder)
@@ -94,6 +99,11 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]
         }
 
     def _spent(self) -> dict[str, Any]:
+        """What this attempt has used: of a pack's seconds its share, else all of them; and where that was."""
+        if self.config["engine"] == "packed":
+            if isinstance(self._session, PackSlot):
+                self._in_packs = {"seconds": self._session.busy_s, "labels": self._session.labels}
+            return self._in_packs
         return {"seconds": time.time() - self._begun, "labels": _node_labels()}
 
     def _open(self) -> Session:
@@ -107,7 +117,7 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]
             device=raw["device"],
             threads=raw["threads"],
         )
-        return open_session(self.config["engine"], job, checkpoints.latest(self._folder))
+        return open_session(self.config["engine"], job, self.config.get("packs"))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Point to the run folder: checkpoints live there, not in Tune's storage."""
@@ -118,8 +128,9 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]
         """Nothing to do: the next step opens the last checkpoint of the run folder."""
 
     def cleanup(self) -> None:
-        """End the engine's process."""
+        """End the engine's process, or leave the pack."""
         if self._session is not None:
+            self._spent()
             self._session.close()
             self._session = None
 

@@ -30,7 +30,7 @@ def key_facts(model: type[BaseModel] = Recipe, prefix: str = "") -> dict[str, Ke
     for name, info in model.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             facts.update(key_facts(info.annotation, f"{prefix}{name}."))
-        elif prefix:  # name and engine are not a trial's to vary
+        elif prefix or name == "engine":  # a recipe's name is its own
             facts[f"{prefix}{name}"] = _one(info)
     return facts
 

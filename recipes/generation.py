@@ -75,31 +75,42 @@ def _llguidance_tokenizer(tokenizer: Any, vocab_size: int) -> Any:
     return llguidance.hf.from_tokenizer(tokenizer, vocab_size)
 
 
+def schema_matchers(tokenizer: Any, schema: dict[str, Any]) -> Callable[[], Any]:
+    """Makes matchers that follow one answer each through a JSON schema."""
+    import llguidance
+
+    grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, {"whitespace_flexible": False})
+    known = _llguidance_tokenizer(tokenizer, len(tokenizer))
+    return lambda: llguidance.LLMatcher(known, grammar)
+
+
+def allow_only(matcher: Any, scores: Any, eos: int) -> None:
+    """Mask every token of one row (1, vocabulary) that would leave the schema, in place; ``eos`` alone at its end."""
+    import llguidance.torch
+
+    if matcher.is_stopped():
+        scores.fill_(float("-inf"))
+        scores[:, eos] = 0.0
+        return
+    bitmask = llguidance.torch.allocate_token_bitmask(1, scores.shape[1])
+    llguidance.torch.fill_next_token_bitmask(matcher, bitmask, 0)
+    llguidance.torch.apply_token_bitmask_inplace(scores, bitmask.to(scores.device))
+
+
 class _SchemaProcessor:
     """Masks every token that would leave the schema, for each row of a batch."""
 
     def __init__(self, tokenizer: Any, schema: dict[str, Any], num_rows: int) -> None:
-        import llguidance
-
-        self._tokenizer = _llguidance_tokenizer(tokenizer, len(tokenizer))
-        grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, {"whitespace_flexible": False})
-        self._matchers = [llguidance.LLMatcher(self._tokenizer, grammar) for _ in range(num_rows)]
+        new = schema_matchers(tokenizer, schema)
+        self._matchers = [new() for _ in range(num_rows)]
         self._eos = tokenizer.eos_token_id
         self._started = False
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        import llguidance.torch
-
-        bitmask = llguidance.torch.allocate_token_bitmask(1, scores.shape[1])
         for row, matcher in enumerate(self._matchers):
             if self._started and not matcher.is_stopped():
                 matcher.consume_token(int(input_ids[row, -1]))
-            if matcher.is_stopped():
-                scores[row] = float("-inf")
-                scores[row, self._eos] = 0.0
-                continue
-            llguidance.torch.fill_next_token_bitmask(matcher, bitmask, 0)
-            llguidance.torch.apply_token_bitmask_inplace(scores[row : row + 1], bitmask.to(scores.device))
+            allow_only(matcher, scores[row : row + 1], self._eos)
         self._started = True
         return scores
 

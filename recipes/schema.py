@@ -147,6 +147,14 @@ class Recipe(_Block):
     packed: Packed = Packed()
 
     @model_validator(mode="after")
+    def _engine_fits(self) -> "Recipe":
+        if self.engine == "packed" and self.parallel.gpus > 1:
+            raise ValueError(
+                f"a pack trains on one GPU, but got parallel.gpus={self.parallel.gpus}; set engine: nemo for more"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _schedule_fits(self) -> "Recipe":
         if self.schedule.warmup_steps >= self.train.max_steps:
             raise ValueError(

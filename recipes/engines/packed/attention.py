@@ -89,17 +89,25 @@ def attend(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     trees: Trees | None = None,
+    recorder: Any = None,
+    cache: Any = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """What transformers calls in each layer.
 
     Args:
         query: (rows, heads, tokens, width), and key and value with fewer heads where groups share them.
-        trees: Handed to the model's forward as a keyword; None for plain causal rows.
+        trees: Handed to the model's forward as a keyword, as are the next two; None for plain causal rows.
+        recorder: Is handed keys and values; see ``decode.Recorder``.
+        cache: Attends in its own way, to what the rows have behind them; see ``decode.Cache``.
 
     Returns:
         (rows, tokens, heads, width).
     """
+    if cache is not None:
+        return cache.attend(module.layer_idx, query, key, value, scaling), None
+    if recorder is not None:
+        recorder.record(module.layer_idx, key, value)
     groups = query.shape[1] // key.shape[1]
     if trees is not None and query.is_cuda:
         flex = _compiled_flex_attention()

@@ -19,12 +19,20 @@ from recipes.schema import Recipe
 
 
 @dataclass(frozen=True)
-class Member:
-    """A trial as a chunk sees it. ``state`` is changed by ``Chunk.store``."""
+class Adapter:
+    """An adapter as a chunk sees it. ``state`` is changed by training."""
 
-    recipe: Recipe
+    rank: int
+    alpha: float
     sites: tuple[Site, ...]
     state: State
+
+
+@dataclass(frozen=True)
+class Member(Adapter):
+    """A trial as a chunk sees it."""
+
+    recipe: Recipe
 
 
 class Chunk:
@@ -37,13 +45,11 @@ class Chunk:
         training: False for validation: no gradients, no moments.
     """
 
-    def __init__(self, network: Network, members: Sequence[Member], *, training: bool = True) -> None:
+    def __init__(self, network: Network, members: Sequence[Adapter], *, training: bool = True) -> None:
         self.network, self.members, self._training = network, list(members), training
-        self.rank = max(member.recipe.lora.rank for member in members)
+        self.rank = max(member.rank for member in members)
         have = {site.name for member in members for site in member.sites}
-        self.sites = tuple(
-            Site(name, layer.in_features, layer.out_features) for name, layer in network.layers.items() if name in have
-        )
+        self.sites = network.sites_of(tuple(have))
         self._alone = len(members) == 1
         first = members[0].state
         self._moments: tuple[torch.Tensor, ...]
@@ -56,7 +62,7 @@ class Chunk:
             for place, member in enumerate(members):
                 self._copy(place, member, inwards=True)
         self._grads = torch.zeros_like(self._weights) if training else self._weights[:, :0]
-        scales = [member.recipe.lora.alpha / member.recipe.lora.rank for member in members]
+        scales = [member.alpha / member.rank for member in members]
         self._scale = torch.tensor(scales, device=network.device, dtype=network.dtype)[:, None, None]
         self._tick = torch.zeros((), device=network.device, requires_grad=training)
 
@@ -79,7 +85,7 @@ class Chunk:
         num_targets = [sum(len(part.layout.targets) for part in parts) for parts in batches]
         weights = [1.0 / max(1, count) for count in num_targets]
         losses = torch.zeros(len(self.members), device=self.network.device)
-        with self._bound(batches):
+        with self.bound():
             for number in range(max(len(parts) for parts in batches)):
                 current = [parts[number] if number < len(parts) else _empty(parts[0]) for parts in batches]
                 part = self._losses(current, weights)
@@ -87,6 +93,7 @@ class Chunk:
                 losses += part.detach()
         told: list[float] = losses.tolist()
         for place, member in enumerate(self.members):
+            assert isinstance(member, Member)
             if torch.isfinite(losses[place]):
                 rows = (self._weights[place], self._grads[place], *(moment[place] for moment in self._moments))
                 adam_step(member.recipe, member.state.step, *rows)
@@ -97,7 +104,7 @@ class Chunk:
     def losses(self, batches: Sequence[Batch]) -> list[float]:
         """Each member's mean loss in nats over all these rows, without training."""
         totals = torch.zeros(len(self.members), device=self.network.device)
-        with torch.inference_mode(), self._bound([]):
+        with torch.inference_mode(), self.bound():
             for batch in batches:
                 totals += self._losses([batch] * len(self.members), [1.0] * len(self.members))
         count = sum(len(batch.layout.targets) for batch in batches)
@@ -112,10 +119,10 @@ class Chunk:
         return completion_losses(hidden, head, torch.tensor(targets, device=hidden.device), counts, weights)
 
     @contextmanager
-    def _bound(self, batches: Sequence[Sequence[Batch]]) -> Iterator[None]:
+    def bound(self) -> Iterator[None]:
         """The network with these members' adapters."""
         compute = self._weights.to(self.network.dtype)  # itself where the types are the same
-        dropout = _Dropout(self.members[0]) if batches and self._drops() else None
+        dropout = _Dropout(self.members[0]) if self._drops() else None
         pairs = zip(
             self.sites,
             states.views(compute, self.sites, self.rank),
@@ -133,12 +140,13 @@ class Chunk:
                 self.network.layers[site.name].binding = None
 
     def _drops(self) -> bool:
-        drops = any(member.recipe.lora.dropout > 0 for member in self.members)
+        trained = [member for member in self.members if isinstance(member, Member)] if self._training else []
+        drops = any(member.recipe.lora.dropout > 0 for member in trained)
         assert not drops or self._alone, "a trial with dropout is a chunk of its own"
-        return drops and self._training
+        return drops
 
-    def _copy(self, place: int, member: Member, *, inwards: bool) -> None:
-        rank, own = member.recipe.lora.rank, {site.name for site in member.sites}
+    def _copy(self, place: int, member: Adapter, *, inwards: bool) -> None:
+        rank, own = member.rank, {site.name for site in member.sites}
         pairs = [(self._weights, member.state.weights)]
         if self._training:
             pairs += [(self._moments[0], member.state.first), (self._moments[1], member.state.second)]
@@ -159,7 +167,7 @@ class Chunk:
 class _Dropout:
     """Masks for the input of a lone trial's adapters. They follow from its seed, its step and the layer alone."""
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: Any) -> None:
         self._keep = 1.0 - member.recipe.lora.dropout
         seed = member.recipe.train.seed * 1_000_003 + member.state.step
         self._generator = torch.Generator(device=member.state.weights.device).manual_seed(seed)

@@ -84,7 +84,14 @@ class Network:
         if shared:
             rule = f"{shared[0]} is the output projection, which all trials of a pack share"
             raise InvalidInput(Problem("lora.targets", f"{rule}; leave it out, or set engine: nemo"))
-        return tuple(Site(name, self.layers[name].in_features, self.layers[name].out_features) for name in names)
+        return self.sites_of(names)
+
+    def sites_of(self, names: Sequence[str]) -> tuple[Site, ...]:
+        """These layers, in the base's order."""
+        chosen = set(names)
+        return tuple(
+            Site(name, layer.in_features, layer.out_features) for name, layer in self.layers.items() if name in chosen
+        )
 
     def batch(self, rows: Sequence[Row], *, trees: bool = True) -> Batch:
         """Rows as this base takes them: as trees where that is exact, padded otherwise.
@@ -104,17 +111,36 @@ class Network:
             batches: One for each trial that is bound, all trees or all rows.
         """
         if batches[0].rows is None:
-            return self._tree_outputs([batch.layout for batch in batches])
+            layouts = [batch.layout for batch in batches]
+            return self.tree_outputs(layouts, [layout.sources for layout in layouts])
         return self._row_outputs(batches)
 
-    def _tree_outputs(self, layouts: Sequence[Layout]) -> torch.Tensor:
+    def tree_outputs(
+        self, layouts: Sequence[Layout], sources: Sequence[Sequence[int]], recorder: Any = None
+    ) -> torch.Tensor:
+        """The last hidden states at chosen tokens, (chosen tokens of all layouts, width).
+
+        Args:
+            layouts: One for each trial that is bound.
+            sources: Of each layout, the tokens.
+            recorder: Is handed each layer's keys and values; see ``decode.Recorder``.
+        """
         length = max(len(layout.ids) for layout in layouts)
         ids = self._tensor([layout.ids + (0,) * (length - len(layout.ids)) for layout in layouts])
         positions = self._tensor([layout.positions + (0,) * (length - len(layout.ids)) for layout in layouts])
         trees = attention.Trees(layouts, length, self.device)
-        hidden = self._forward(ids, positions, None, trees=trees)
-        places = [number * length + source for number, layout in enumerate(layouts) for source in layout.sources]
+        hidden = self._forward(ids, positions, None, trees=trees, recorder=recorder)
+        places = [number * length + source for number, chosen in enumerate(sources) for source in chosen]
         return hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._tensor(places))
+
+    def next_outputs(self, ids: torch.Tensor, positions: torch.Tensor, cache: Any) -> torch.Tensor:
+        """The last hidden state of one new token a row, (rows, width).
+
+        Args:
+            ids: (rows, 1); ``positions`` too.
+            cache: What the rows have behind them; see ``decode.Cache``.
+        """
+        return self._forward(ids, positions, None, cache=cache)[:, 0]
 
     def _row_outputs(self, batches: Sequence[Batch]) -> torch.Tensor:
         most = max(len(batch.rows or ()) for batch in batches)
@@ -138,7 +164,8 @@ class Network:
             positions = torch.arange(ids.shape[1], device=self.device).expand_as(ids)
         decoder = self.model.get_decoder()
         out = decoder(input_ids=ids, position_ids=positions, attention_mask=mask, use_cache=False, **kwargs)
-        return out.last_hidden_state
+        hidden: torch.Tensor = out.last_hidden_state
+        return hidden
 
     def _tensor(self, values: Any) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.long, device=self.device)

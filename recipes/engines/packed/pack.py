@@ -31,7 +31,8 @@ class Trial:
     Attributes:
         target: The step of the report that was asked for; None while nobody waits for it.
         outcome: What there is to tell of it: a report, or why it cannot go on.
-        tokens: Computed for it so far, validation included. A pack's seconds are shared by it.
+        tokens: Computed for it so far, validation included.
+        busy_s: Its share of the seconds that the pack has worked, by tokens.
         seconds, plain_tokens: Of training since the last report.
     """
 
@@ -45,6 +46,7 @@ class Trial:
     outcome: Report | Diverged | None = None
     loss: float = math.nan
     tokens: int = 0
+    busy_s: float = 0.0
     seconds: float = 0.0
     plain_tokens: int = 0
 
@@ -73,7 +75,7 @@ class Pack:
         self._chunks: dict[tuple[int, ...], Chunk] = {}
         self._rows = cache(lambda path: Rows(Path(path), network.tokenizer))
         self._validation = cache(self._validation_batches)
-        self.log: list[str] = []
+        self.beats = 0  # forward passes so far: who waits can see that the pack is alive
 
     @property
     def trials(self) -> dict[int, Trial]:
@@ -96,7 +98,7 @@ class Pack:
             state = states.load(checkpoint, recipe, sites, self.network.device)
         trial = Trial(
             job=job,
-            member=Member(recipe, sites, state),
+            member=Member(recipe.lora.rank, recipe.lora.alpha, sites, state, recipe),
             rows=rows,
             order=Order(len(rows), recipe.train.batch_size, recipe.train.seed),
             validation=self._validation(str(job.validation)),
@@ -119,10 +121,15 @@ class Pack:
         waiting = [number for number, trial in self._trials.items() if trial.target is not None]
         if not waiting:
             return False
+        begun, before = time.perf_counter(), {number: self._trials[number].tokens for number in waiting}
         batches = {number: self._batches(self._trials[number]) for number in waiting}
         for group in self._groups(waiting, batches):
             self._train(group, [batches[number] for number in group])
         self._report([number for number in waiting if self._trials[number].target == self._trials[number].step])
+        took = time.perf_counter() - begun
+        total = sum(self._trials[number].tokens - before[number] for number in waiting)
+        for number in waiting:
+            self._trials[number].busy_s += took * (self._trials[number].tokens - before[number]) / max(1, total)
         return True
 
     def save(self, number: int, folder: Path) -> None:
@@ -172,6 +179,7 @@ class Pack:
         chunk = self._chunk(group)
         begun = time.perf_counter()
         losses = chunk.train_step(batches)
+        self.beats += 1
         took = time.perf_counter() - begun
         self.planner.record(max(part.tokens for parts in batches for part in parts), len(group), took)
         computed = [sum(part.tokens for part in parts) for parts in batches]
@@ -200,6 +208,8 @@ class Pack:
                     self._finish_report(self._trials[number], loss)
 
     def _finish_report(self, trial: Trial, validation_loss: float) -> None:
+        self.beats += 1
+        trial.tokens += sum(batch.tokens for batch in trial.validation)
         if not math.isfinite(validation_loss):
             self._diverged(trial, "validation", validation_loss, trial.step)
             return
@@ -209,7 +219,6 @@ class Pack:
             "train/lr": lr_at(trial.recipe, trial.step),
             "train/tokens_per_s": trial.plain_tokens / max(1e-9, trial.seconds),
         }
-        trial.tokens += sum(batch.tokens for batch in trial.validation)
         trial.seconds, trial.plain_tokens = 0.0, 0
         trial.target, trial.outcome = None, Report(trial.step, metrics, trial.step >= trial.recipe.train.max_steps)
 

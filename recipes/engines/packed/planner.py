@@ -17,6 +17,16 @@ SAMPLES = 3
 CLEARLY = 0.97  # a larger chunk must take at most this share of a smaller one's time
 
 
+def slots_worth(device: str, step_tokens: int) -> int:
+    """Trials that a pack should hold: as many as fill a forward pass, and two, so that one trains while one reports.
+
+    Args:
+        device: "cpu" or "cuda".
+        step_tokens: What a trial computes in one forward pass.
+    """
+    return max(2, SATURATED_TOKENS[device] // max(1, step_tokens))
+
+
 @dataclass
 class Planner:
     """Chunk sizes by the size of a trial's step.

@@ -62,6 +62,11 @@ def fresh(recipe: Recipe, sites: Sequence[Site], device: torch.device) -> State:
     return State(weights.to(device), torch.zeros(size, device=device), torch.zeros(size, device=device))
 
 
+def empty(size: int, device: torch.device) -> State:
+    """A state of zeros."""
+    return State(*(torch.zeros(size, device=device) for _ in range(3)))
+
+
 def save(
     state: State, recipe: Recipe, sites: Sequence[Site], linear_names: Sequence[str], base: str, folder: Path
 ) -> None:
@@ -136,6 +141,21 @@ def peft_config(recipe: Recipe, sites: Sequence[Site], linear_names: Sequence[st
         "inference_mode": True,
         "use_rslora": False,
     }
+
+
+def read_config(folder: Path) -> tuple[int, float, tuple[str, ...]]:
+    """Rank, alpha and the adapted layers of an adapter in PEFT's format."""
+    from safetensors import safe_open
+
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    with safe_open(folder / WEIGHTS, "pt") as file:
+        names = [name.removeprefix(PEFT_PREFIX) for name in file.keys()]  # noqa: SIM118
+    suffix = ".lora_A.weight"
+    return (
+        int(config["r"]),
+        float(config["lora_alpha"]),
+        tuple(name.removesuffix(suffix) for name in names if name.endswith(suffix)),
+    )
 
 
 def _named(flat: torch.Tensor, sites: Sequence[Site], rank: int) -> dict[str, torch.Tensor]:

@@ -42,7 +42,7 @@ class Layout:
         nodes: Parents before children.
         sources: Tokens whose output predicts a target, (targets,); a shared token may occur for several rows.
         targets: The token ids to predict, (targets,).
-        num_plain: Tokens of the same rows one by one, unpadded.
+        places: Of each row, where its tokens stand in the layout.
     """
 
     ids: tuple[int, ...]
@@ -50,7 +50,12 @@ class Layout:
     nodes: tuple[Node, ...]
     sources: tuple[int, ...]
     targets: tuple[int, ...]
-    num_plain: int
+    places: tuple[tuple[int, ...], ...]
+
+    @property
+    def num_plain(self) -> int:
+        """Tokens of the same rows one by one, unpadded."""
+        return sum(map(len, self.places))
 
     @property
     def saving(self) -> float:
@@ -100,7 +105,7 @@ class _Builder:
             tuple(self._nodes),
             tuple(sources),
             tuple(targets),
-            sum(len(row.ids) for row in self._rows),
+            tuple(map(tuple, self._places)),
         )
 
     def append(self, group: list[int], depth: int, end: int) -> int:

@@ -1,0 +1,170 @@
+"""A trial's session in a pack worker: the side of the light client, which loads no torch.
+
+Whatever happens to the pack, the trial is the client's: it joins again, the same pack started anew or another one, from
+the trial's last checkpoint, and Ray Tune counts no failure.
+"""
+
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launchers import checkpoints
+from recipes.engines.protocol import Diverged, Job, Report, TrainingFailed
+from sweeps.errors import InvalidInput, Problem
+
+LOOK_S = 10.0  # between two looks whether a silent pack is alive
+HUNG_S = 600.0  # without a single forward pass
+JOIN_S = 300.0  # until some pack has room: one that died loads its base again
+MAX_LOST = 5  # packs lost in a row, with no report between them
+
+
+@dataclass(frozen=True)
+class PackAddress:
+    """Where a client finds the packs of its sweep: Ray actors by name, the one to try first before the others."""
+
+    names: tuple[str, ...]
+    first: int
+
+    def in_order(self) -> list[str]:
+        """All of them, from the first to try on."""
+        return [*self.names[self.first :], *self.names[: self.first]]
+
+
+class _Lost(Exception):
+    """The pack is gone, or no longer knows us."""
+
+
+class PackSlot:
+    """See :class:`recipes.engines.protocol.Session`."""
+
+    def __init__(self, address: PackAddress, job: Job) -> None:
+        self._address, self._job = address, job
+        self._pack: Any = None
+        self._token = ""
+        self._busy_before = 0.0  # of slots that were lost
+        self._busy = 0.0
+        self.labels: dict[str, str] = {}  # of the pack's node
+        self._join()
+
+    @property
+    def busy_s(self) -> float:
+        """This trial's share of its packs' seconds."""
+        return self._busy_before + self._busy
+
+    def advance(self) -> Report:
+        """See :class:`recipes.engines.protocol.Session`."""
+        answer = self._recovering(self._advance)
+        self._busy = answer["busy_s"]
+        return Report(answer["step"], answer["metrics"], answer["done"])
+
+    def save(self, folder: Path) -> None:
+        """See :class:`recipes.engines.protocol.Session`."""
+
+        def again() -> dict[str, Any]:
+            try:
+                return self._call("save", str(folder))
+            except _Lost:
+                # With the pack went what had been trained since the last checkpoint.
+                self._rejoin()
+                self._recovering(self._advance)
+                raise
+
+        self._recovering(again, rejoin=False)
+
+    def close(self) -> None:
+        """See :class:`recipes.engines.protocol.Session`."""
+        if self._pack is not None:
+            self._pack.leave.remote(self._token)
+            self._pack = None
+
+    def _advance(self) -> dict[str, Any]:
+        return self._call("advance")
+
+    def _recovering(self, call: Any, *, rejoin: bool = True) -> dict[str, Any]:
+        """Call the pack; join again where it is lost."""
+        for lost in range(MAX_LOST + 1):
+            try:
+                result: dict[str, Any] = call()
+            except _Lost as error:
+                if lost == MAX_LOST:
+                    raise TrainingFailed(f"the pack was lost {MAX_LOST + 1} times in a row: {error}") from None
+                if rejoin:
+                    self._rejoin()
+                continue
+            if "error" in result:
+                raise _error_of(result)
+            return result
+        raise AssertionError
+
+    def _rejoin(self) -> None:
+        self._busy_before, self._busy = self.busy_s, 0.0
+        self._join()
+
+    def _join(self) -> None:
+        import ray
+
+        fields = ("settings", "base", "device", "threads")
+        job = {name: getattr(self._job, name) for name in fields}
+        job |= {name: str(getattr(self._job, name)) for name in ("train", "validation", "folder")}
+        checkpoint = checkpoints.latest(self._job.folder)
+        me = [ray.get_runtime_context().current_actor] if ray.get_runtime_context().get_actor_id() else []
+        deadline = time.monotonic() + JOIN_S
+        while time.monotonic() < deadline:
+            for name in self._address.in_order():
+                self._token = uuid.uuid4().hex
+                try:
+                    self._pack = ray.get_actor(name)
+                    answer = self._call("join", job, str(checkpoint) if checkpoint else None, me)
+                except (ValueError, _Lost):  # Ray starts it anew
+                    continue
+                if "error" in answer:
+                    raise _error_of(answer)
+                if answer["joined"]:
+                    self.labels = answer["labels"]
+                    return
+            time.sleep(0.2)
+        raise TrainingFailed(f"no pack took the trial within {JOIN_S:.0f} s")
+
+    def _call(self, method: str, *arguments: Any) -> dict[str, Any]:
+        """Call the pack and watch it while it works.
+
+        Raises:
+            _Lost: It has died, it hangs, or it knows our slot no longer.
+        """
+        import ray
+
+        reference = getattr(self._pack, method).remote(self._token, *arguments)
+        beat, since = -1, time.monotonic()
+        while True:
+            try:
+                answer: dict[str, Any] = ray.get(reference, timeout=LOOK_S)
+            except ray.exceptions.GetTimeoutError:
+                now = self._beat()
+                if now != beat:
+                    beat, since = now, time.monotonic()
+                elif time.monotonic() - since > HUNG_S:
+                    ray.kill(self._pack, no_restart=False)
+                    raise _Lost(f"it did nothing for {HUNG_S:.0f} s") from None
+                continue
+            except ray.exceptions.RayError as error:
+                time.sleep(0.2)  # Ray is starting it anew
+                raise _Lost(str(error).strip().splitlines()[0]) from None
+            if answer is not None and answer.get("error") == "gone":
+                raise _Lost(answer["message"])
+            return answer
+
+    def _beat(self) -> int:
+        import ray
+
+        try:
+            return int(ray.get(self._pack.beat.remote(), timeout=LOOK_S))
+        except ray.exceptions.RayError:
+            return -1
+
+
+def _error_of(answer: dict[str, Any]) -> Exception:
+    if answer["error"] == "input":
+        return InvalidInput([Problem(**problem) for problem in answer["problems"]])
+    return (Diverged if answer["error"] == "diverged" else TrainingFailed)(answer["message"])

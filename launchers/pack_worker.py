@@ -1,0 +1,311 @@
+"""A pack worker: the Ray actor that holds a base and trains the trials in its slots, one process for each GPU or core.
+
+One thread does all the work with torch. Calls from outside (Ray runs each in a thread of its own) hand it what is to be
+done and wait. Every answer is plain values, an error too: so nothing depends on how Ray pickles exceptions.
+"""
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from launchers.evaluation import Answer, EvaluationJob, items_of, limit_threads, measure, scored
+from recipes.engines.protocol import Diverged, Job, TrainingFailed
+from sweeps.errors import InvalidInput
+
+PING_S = 1.0
+IDLE_CLIENT_S = 600.0  # a client that holds a slot and asks for nothing has hung
+GONE = {"error": "gone", "message": "the pack knows no such slot"}
+
+
+@dataclass
+class _Slot:
+    """A trial's place in a pack.
+
+    Attributes:
+        asked: Set while the client waits for a report.
+        quiet_since: When it last had what it asked for.
+    """
+
+    pack: Any
+    number: int
+    asked: "Future[dict[str, Any]] | None" = None
+    quiet_since: float = field(default_factory=time.monotonic)
+
+
+class PackWorker:
+    """See the module. Everything public is called by Ray.
+
+    Args:
+        base: The base that most trials adapt, as a job has it: its path, and the recipe's ``base`` block.
+        device: "cpu" or "gpu".
+        threads: CPU threads of torch.
+        num_slots: Trials at once.
+        decisions: Chunk sizes that an earlier session measured; see ``packed.planner``.
+    """
+
+    def __init__(
+        self, base: tuple[str, dict[str, Any]], device: str, threads: int, num_slots: int, decisions: dict[str, int]
+    ) -> None:
+        self._device, self._threads, self._num_slots, self._decisions = device, threads, num_slots, decisions
+        self._packs: dict[str, Any] = {}
+        self._slots: dict[str, _Slot] = {}
+        self._todo: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+        self._beats = 0
+        threading.Thread(target=self._work, daemon=True, name="pack").start()
+        self._loading = self._submit(lambda: self._pack(*base) and None)  # while the clients start
+
+    def join(self, token: str, job: dict[str, Any], checkpoint: str | None, client: Any) -> dict[str, Any]:
+        """Give a trial a slot.
+
+        Args:
+            token: Names the slot; new for each attempt to join.
+            job: The fields of a ``Job``.
+            checkpoint: Where to go on from.
+            client: Its actor, in a list, so that Ray hands over the handle itself; its death frees the slot.
+
+        Returns:
+            ``joined`` (False: all slots are taken) and the ``labels`` of this node; or an error.
+        """
+        return self._do(lambda: self._join(token, job, checkpoint, client))
+
+    def advance(self, token: str) -> dict[str, Any]:
+        """Train a trial to its next report; returns ``step``, ``metrics``, ``done`` and ``busy_s``, or an error."""
+        slot = self._slots.get(token)
+        if slot is None:
+            return GONE
+        asked: Future[dict[str, Any]] = Future()
+
+        def ask() -> None:
+            slot.asked = asked
+            slot.pack.ask(slot.number)
+
+        self._submit(ask)
+        return asked.result()
+
+    def save(self, token: str, folder: str) -> dict[str, Any]:
+        """Write a trial's state at its last report; see ``recipes.engines.protocol.Session.save``."""
+
+        def save() -> dict[str, Any]:
+            slot = self._slots.get(token)
+            if slot is None:
+                return GONE
+            slot.pack.save(slot.number, Path(folder))
+            return {}
+
+        return self._do(save)
+
+    def leave(self, token: str) -> None:
+        """Free a slot. Unknown ones are none."""
+        self._submit(lambda: self._drop(token, "it left"))
+
+    def beat(self) -> int:
+        """Counts forward passes: as long as it grows, the pack is alive."""
+        return self._beats + sum(int(pack.beats) for pack in list(self._packs.values()))
+
+    def decisions(self) -> dict[str, Any]:
+        """What the planner has decided and measured."""
+        packs = list(self._packs.values())
+        if not packs:
+            return {"chunks": {}, "measured": {}, "why_no_trees": None}
+        planner = packs[0].planner
+        return {
+            "chunks": planner.decisions,
+            "measured": planner.measured,
+            "why_no_trees": packs[0].network.why_no_trees,
+        }
+
+    def evaluate(self, jobs: list[EvaluationJob]) -> list[dict[str, Any]]:
+        """Answer and score several arms, those with the same items together; a result or an error for each."""
+        results: list[dict[str, Any]] = [{} for _ in jobs]
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for place, job in enumerate(jobs):
+            key = (job.base, str(job.base_settings), job.rows, job.limit, str(job.schema), job.max_new_tokens)
+            groups.setdefault(key, []).append(place)
+        for places in groups.values():
+            first = jobs[places[0]]
+            answered = self._do(partial(self._answer, [jobs[place] for place in places]))
+            if "error" in answered:
+                for place in places:
+                    results[place] = answered
+                continue
+            items = items_of(first)
+            for place, answers in zip(places, answered["answers"], strict=True):
+                try:  # apart from the training thread: a judge is waited for
+                    results[place] = scored(jobs[place], items, answers, answered["seconds"] / len(places))
+                except Exception as error:
+                    results[place] = {"error": "evaluation", "message": str(error) or type(error).__name__}
+        return results
+
+    def measure(self, jobs: list[EvaluationJob], requests: int) -> list[dict[str, Any]]:
+        """Latency of several arms, one after the other, in this process; see ``launchers.evaluation.measure``."""
+        measured = self._do(lambda: {"results": measure(jobs, requests, self._alone)})
+        if "error" in measured:
+            raise RuntimeError(measured["message"])
+        results: list[dict[str, Any]] = measured["results"]
+        return results
+
+    def _alone(self, job: EvaluationJob) -> Answer:
+        from recipes.engines.packed.decode import load_adapter, texts
+
+        network = self._pack(job.base, job.base_settings).network
+        adapter = load_adapter(network, Path(job.adapter) if job.adapter else None)
+
+        def answer(prompts: Sequence[Any]) -> list[str]:
+            self._beats += 1
+            return texts(network, [adapter], prompts, job.max_new_tokens, job.schema)[0]
+
+        return answer
+
+    def _join(self, token: str, raw: dict[str, Any], checkpoint: str | None, client: Any) -> dict[str, Any]:
+        if len(self._slots) >= self._num_slots:
+            return {"joined": False}
+        paths = {name: Path(raw[name]) for name in ("train", "validation", "folder")}
+        job = Job(raw["settings"], raw["base"], device=raw["device"], threads=raw["threads"], **paths)
+        pack = self._pack(job.base, job.settings["base"])
+        self._slots[token] = _Slot(pack, pack.admit(job, Path(checkpoint) if checkpoint else None))
+        if client:
+            threading.Thread(target=self._watch, args=(token, client[0]), daemon=True, name="client").start()
+        return {"joined": True, "labels": _node_labels()}
+
+    def _pack(self, base: str, settings: dict[str, Any]) -> Any:
+        """The pack of a base, loaded when it is first asked for."""
+        from recipes.schema import Base
+
+        typed = Base.model_validate(settings)
+        key = f"{base} {typed.model_dump_json()}"
+        if key not in self._packs:
+            limit_threads(self._device, self._threads)
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+            from recipes.engines.packed.network import Network
+            from recipes.engines.packed.pack import Pack
+            from recipes.engines.packed.planner import Planner
+
+            if self._device == "gpu":  # two bases seldom fit; one that nobody trains makes room
+                for other in [other for other, pack in self._packs.items() if not pack.trials]:
+                    self._beats += self._packs.pop(other).beats
+            network = Network(base, typed, self._device)
+            planner = Planner(network.device.type, dict(self._decisions))
+            self._packs[key] = Pack(network, planner)
+        return self._packs[key]
+
+    def _answer(self, jobs: list[EvaluationJob]) -> dict[str, Any]:
+        from recipes.engines.packed.decode import load_adapter, texts
+
+        began = time.perf_counter()
+        pack = self._pack(jobs[0].base, jobs[0].base_settings)
+        adapters = [load_adapter(pack.network, Path(job.adapter) if job.adapter else None) for job in jobs]
+        prompts = [item.messages for item in items_of(jobs[0])]
+
+        def progress() -> None:
+            self._beats += 1
+
+        answers = texts(pack.network, adapters, prompts, jobs[0].max_new_tokens, jobs[0].schema, progress)
+        return {"answers": answers, "seconds": time.perf_counter() - began}
+
+    def _watch(self, token: str, client: Any) -> None:
+        """Free the slot of a client that has died, or that has hung. Its liveness is asked for behind its own work."""
+        import ray
+
+        while token in self._slots:
+            try:
+                alive = ray.get(client.__ray_ready__.remote(), timeout=IDLE_CLIENT_S) is not None
+            except ray.exceptions.GetTimeoutError:
+                alive = True  # busy, e.g. waiting for us
+            except ray.exceptions.RayError:
+                alive = False
+            slot = self._slots.get(token)
+            if slot is None:
+                return
+            if not alive:
+                self._submit(lambda: self._drop(token, "its client died"))
+                return
+            if slot.asked is None and time.monotonic() - slot.quiet_since > IDLE_CLIENT_S:
+                self._submit(lambda: self._drop(token, "its client hangs"))
+                return
+            time.sleep(PING_S)
+
+    def _drop(self, token: str, why: str) -> None:
+        slot = self._slots.pop(token, None)
+        if slot is None:
+            return
+        slot.pack.retire(slot.number)
+        if slot.asked is not None:
+            slot.asked.set_result({"error": "gone", "message": f"the slot was freed: {why}"})
+
+    def _submit(self, function: Callable[[], Any]) -> "Future[Any]":
+        future: Future[Any] = Future()
+        self._todo.put((function, future))
+        return future
+
+    def _do(self, function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Have the working thread do this; what it raises comes back as an error."""
+        try:
+            result: dict[str, Any] = self._submit(function).result()
+        except Exception as error:
+            return _told(error)
+        return result
+
+    def _work(self) -> None:
+        while True:
+            # While trials train, look for calls between two rounds; else wait for one.
+            training = any(slot.asked is not None for slot in self._slots.values())
+            while True:
+                try:
+                    function, future = self._todo.get(block=not training)
+                except queue.Empty:
+                    break
+                try:
+                    future.set_result(function())
+                except BaseException as error:
+                    future.set_exception(error)
+                training = True
+            for pack in list(self._packs.values()):
+                try:
+                    pack.round()
+                except Exception as error:  # e.g. no memory: every trial of the round fails, the pack goes on
+                    self._fail(pack, error)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Answer the clients whose trials have come to a report."""
+        for slot in self._slots.values():
+            outcome = slot.pack.trials[slot.number].outcome if slot.asked is not None else None
+            if slot.asked is None or outcome is None:
+                continue
+            if isinstance(outcome, Diverged):
+                answer = _told(outcome)
+            else:
+                answer = {"step": outcome.step, "metrics": outcome.metrics, "done": outcome.done}
+            asked, slot.asked, slot.quiet_since = slot.asked, None, time.monotonic()
+            asked.set_result({**answer, "busy_s": slot.pack.trials[slot.number].busy_s})
+
+    def _fail(self, pack: Any, error: Exception) -> None:
+        for token, slot in list(self._slots.items()):
+            if slot.pack is pack and slot.asked is not None:
+                asked, slot.asked = slot.asked, None
+                self._drop(token, "its round failed")
+                asked.set_result(_told(error))
+
+
+def _told(error: Exception) -> dict[str, Any]:
+    """An error as values."""
+    if isinstance(error, InvalidInput):
+        return {"error": "input", "message": str(error), "problems": [vars(problem) for problem in error.problems]}
+    if isinstance(error, Diverged):
+        return {"error": "diverged", "message": str(error)}
+    known = isinstance(error, TrainingFailed)
+    return {"error": "training", "message": str(error) if known else f"{type(error).__name__}: {error}"}
+
+
+def _node_labels() -> dict[str, str]:
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    return next((dict(node.get("Labels", {})) for node in ray.nodes() if node["NodeID"] == here), {})

@@ -7,6 +7,7 @@ from typing import Any
 from recipes.engines.packed.optimizer import lr_at
 from recipes.engines.packed.rows import Order, Row, Rows
 from recipes.engines.start import start_a
+from recipes.engines.targets import select
 from recipes.schema import Recipe
 
 
@@ -16,7 +17,8 @@ class PeftTrial:
     Args:
         network: A transformers model of its own; PEFT changes it.
         completion_logits: Compute the vocabulary's projection where the loss looks alone, as a careful user would.
-        noise: Standard deviation, relative to each weight, of a disturbance of the start: shows what a loss is worth.
+        noise: Standard deviation, relative to each weight, of a disturbance of base and adapter before every step:
+            shows what a loss is worth, since each product of each step rounds anew.
     """
 
     def __init__(
@@ -27,22 +29,18 @@ class PeftTrial:
 
         self.recipe, self._completion_logits = recipe, completion_logits
         lora = recipe.lora
-        targets = sorted({pattern.removeprefix("*.").removeprefix("*") for pattern in lora.targets})
-        if targets == ["_proj"]:
-            targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+        linear = [name for name, module in network.named_modules() if isinstance(module, torch.nn.Linear)]
+        targets = select(lora.targets, linear)
         config = LoraConfig(
             r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, bias="none"
         )
         self.model: Any = get_peft_model(network, config)
-        generator = torch.Generator().manual_seed(noise_seed)
+        self._noise, self._generator = noise, torch.Generator().manual_seed(noise_seed)
         with torch.no_grad():
             for name, module in self.model.base_model.model.named_modules():
                 if hasattr(module, "lora_A") and "default" in module.lora_A:
                     weight = module.lora_A["default"].weight
-                    start = start_a(name, weight.shape[0], weight.shape[1], recipe.train.seed)
-                    if noise:
-                        start *= 1 + noise * torch.randn(start.shape, generator=generator)
-                    weight.copy_(start)
+                    weight.copy_(start_a(name, weight.shape[0], weight.shape[1], recipe.train.seed))
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         kind = torch.optim.AdamW if recipe.optimizer.name == "adamw" else torch.optim.Adam
         settings = recipe.optimizer
@@ -60,6 +58,10 @@ class PeftTrial:
         """One optimizer step on these rows; returns their mean loss."""
         import torch
 
+        if self._noise:
+            with torch.no_grad():
+                for parameter in self.model.parameters():
+                    parameter *= 1 + self._noise * torch.randn(parameter.shape, generator=self._generator)
         count, total = sum(row.num_targets for row in rows), 0.0
         size = self.recipe.train.micro_batch_size
         for start in range(0, len(rows), size):

@@ -51,6 +51,7 @@ def certificate(
         "metrics": _metrics(state, trial),
         "runners_up": _runners_up(state, choice),
         "comparison": {split: records(comparison(state, choice, split)) for split in ("challenge", "dev")},
+        "cross_check": state.cross_checks.get(trial.id),
         "agreement": {"between": ["val/loss", "quality/score"], **agreement(state)},
         "base": base,
         "data": {key: _without_paths(value) for key, value in state.facts.items() if "data" in key},

@@ -64,6 +64,15 @@ def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_
     pools = load_pools(base_dir / "pools")
     sweep = resolve(loaded, facts, pools, yes=yes)
     _refuse_swept(loaded, sweep)
+    engine = sweep.settings["engine"]
+    if sweep.spec.champion.cross_check == engine:
+        rule = f"must name another engine than the trials', but got {engine} for both"
+        raise loaded.error(loaded.problem(("champion", "cross_check"), rule, "leave it out, or set engine: packed"))
+    regroups = sweep.settings["packed"]["regroup"] or "packed.regroup" in sweep.space.dimensions
+    if regroups and (other := sweep.spec.champion.cross_check):
+        rule = f"{other} cannot take rows in the order of packed.regroup, and would train another trial"
+        hint = "leave it out, or set packed.regroup: false"
+        raise loaded.error(loaded.problem(("champion", "cross_check"), rule, hint))
     devices = {pool.device for pool in sweep.pools}
     if len(devices) > 1:
         rule = "cpu and gpu pools cannot be mixed in one sweep: a trial's resources would differ"

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from launchers import __doc__ as _room
-from launchers.commands import decide, doctor, follow, gc, init, look, plan, run
+from launchers.commands import data, decide, doctor, follow, gc, init, look, plan, run
 from launchers.output import messages, show_error
 from sweeps.errors import PodiumError
 
@@ -53,6 +53,7 @@ _COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
 )
 for name, function, panel in _COMMANDS:
     app.command(name, rich_help_panel=panel)(function)
+app.add_typer(data.app, name="data", rich_help_panel="Run a sweep")
 
 
 def check_rooms() -> None:

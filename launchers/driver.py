@@ -21,8 +21,7 @@ from launchers.evaluators import Evaluators
 from launchers.failures import Failures
 from launchers.halt import Halt
 from launchers.packs import CLIENT_CPU, Packs, keep_plan, make_packs
-from launchers.run_folder import validation_file
-from recipes.bases import locate
+from launchers.run_folder import job_fields
 from recipes.schema import Recipe
 from sweeps.design_points import planned_points
 from sweeps.trial import Trial, make_trial
@@ -94,16 +93,8 @@ def tune_trials(
         return trial.id not in before.history or before.history[trial.id].state not in (State.DONE, State.STOPPED)
 
     def make_config(trial: Trial) -> dict[str, Any]:
-        base = locate(Recipe.model_validate(trial.settings).base, built.base_dir)
-        job = {
-            "settings": trial.settings,
-            "base": str(base or trial.settings["base"]["path"]),
-            "train": str(paths["train"]),
-            "validation": str(validation_file(paths, recipe.train.validation_rows)),
-            "folder": str(folder / "trials" / trial.id),
-            "device": sweep.pools[0].device,
-            "threads": 1 if not gpu else max(1, num_cores() // max(1, capacity)),
-        }
+        threads = 1 if not gpu else max(1, num_cores() // max(1, capacity))
+        job = job_fields(built, paths, folder / "trials" / trial.id, trial.settings, threads)
         config: dict[str, Any] = {"trial": trial.id, "engine": recipe.engine, "job": job}
         if packs:
             running = [search.trials[one].id for one in slots.running if one in search.trials]

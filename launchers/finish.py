@@ -4,13 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from analysis.certificate import settings
 from analysis.champion import Choice, choose, default_trial, median_trial, shortlist
 from launchers.arms import BASE, BASE_SCHEMA, Arms
 from launchers.build import Built
+from launchers.cross_check import CrossCheck
 from launchers.driver import Machines
 from launchers.evaluators import Evaluators
 from launchers.failures import Failures
 from launchers.halt import Halt
+from launchers.run_folder import job_fields
 from launchers.search import Slots
 from sweeps.errors import NoChampion
 from tracking.ledger import Ledger
@@ -49,9 +52,30 @@ def confirm(built: Built, paths: dict[str, Path], ledger: Ledger, halt: Halt, ma
     ledger.append("champion", champion=choice.to_dict())
     if choice.champion is None:
         raise NoChampion("\n".join(choice.why))
+    on_gpu = built.pools[0].device == "gpu"
+    check = None if on_gpu else _cross_check(built, paths, ledger, choice)
     if arms.measurable:
         _read_challenge(arms, evaluators, ledger, choice, say, look)
+    if on_gpu:  # the packs hold the GPUs
+        if machines.packs is not None:
+            machines.packs.stop()
+        check = _cross_check(built, paths, ledger, choice)
+    if check is not None:
+        say(check.finish(ledger, look))
     return choice
+
+
+def _cross_check(built: Built, paths: dict[str, Path], ledger: Ledger, choice: Choice) -> CrossCheck | None:
+    """Have another engine train the champion's trial again, while the challenge set is read."""
+    engine = built.sweep.spec.champion.cross_check
+    state = ledger.read()
+    assert choice.champion is not None
+    trial, folder = state.trials[choice.champion], state.folder / "trials" / choice.champion
+    if engine is None or trial.id in state.cross_checks:
+        return None
+    trained = settings(state.folder, trial)
+    assert trained is not None
+    return CrossCheck(engine, job_fields(built, paths, folder, trained), trial)
 
 
 def _measure_latency(built: Built, arms: Arms, evaluators: Evaluators, ledger: Ledger, say: Say, look: Look) -> None:

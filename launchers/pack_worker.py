@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from launchers.evaluation import Answer, EvaluationJob, items_of, limit_threads, measure, scored
+from recipes.engines.packed.memory import NoRoom
 from recipes.engines.protocol import Diverged, Job, TrainingFailed
 from sweeps.errors import InvalidInput
 
@@ -48,12 +49,20 @@ class PackWorker:
         threads: CPU threads of torch.
         num_slots: Trials at once.
         decisions: Chunk sizes that an earlier session measured; see ``packed.planner``.
+        num_packs: How many packs share this machine's memory; a GPU's is one pack's own.
     """
 
     def __init__(
-        self, base: tuple[str, dict[str, Any]], device: str, threads: int, num_slots: int, decisions: dict[str, int]
+        self,
+        base: tuple[str, dict[str, Any]],
+        device: str,
+        threads: int,
+        num_slots: int,
+        decisions: dict[str, int],
+        num_packs: int = 1,
     ) -> None:
         self._device, self._threads, self._num_slots, self._decisions = device, threads, num_slots, decisions
+        self._num_packs = num_packs
         self._packs: dict[str, Any] = {}
         self._slots: dict[str, _Slot] = {}
         self._todo: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
@@ -71,9 +80,24 @@ class PackWorker:
             client: Its actor, in a list, so that Ray hands over the handle itself; its death frees the slot.
 
         Returns:
-            ``joined`` (False: all slots are taken) and the ``labels`` of this node; or an error.
+            ``joined`` (False: all slots are taken, or memory has no room for one more) and the ``labels`` of this
+            node; or an error.
         """
         return self._do(lambda: self._join(token, job, checkpoint, client))
+
+    def places(self, job: dict[str, Any]) -> dict[str, Any]:
+        """How many trials like this one can be here at once, at most ``num_slots``: ``places``, or an error.
+
+        Args:
+            job: As for ``join``.
+        """
+
+        def places() -> dict[str, Any]:
+            typed = _job(job)
+            pack = self._pack(typed.base, typed.settings["base"])
+            return {"places": min(self._num_slots, pack.room.most_slots(pack.need(typed)))}
+
+        return self._do(places)
 
     def advance(self, token: str) -> dict[str, Any]:
         """Train a trial to its next report; returns ``step``, ``metrics``, ``done`` and ``busy_s``, or an error."""
@@ -166,10 +190,13 @@ class PackWorker:
     def _join(self, token: str, raw: dict[str, Any], checkpoint: str | None, client: Any) -> dict[str, Any]:
         if len(self._slots) >= self._num_slots:
             return {"joined": False}
-        paths = {name: Path(raw[name]) for name in ("train", "validation", "folder")}
-        job = Job(raw["settings"], raw["base"], device=raw["device"], threads=raw["threads"], **paths)
+        job = _job(raw)
         pack = self._pack(job.base, job.settings["base"])
-        self._slots[token] = _Slot(pack, pack.admit(job, Path(checkpoint) if checkpoint else None))
+        try:
+            number = pack.admit(job, Path(checkpoint) if checkpoint else None)
+        except NoRoom:
+            return {"joined": False}
+        self._slots[token] = _Slot(pack, number)
         if client:
             threading.Thread(target=self._watch, args=(token, client[0]), daemon=True, name="client").start()
         return {"joined": True, "labels": _node_labels()}
@@ -183,6 +210,7 @@ class PackWorker:
         if key not in self._packs:
             limit_threads(self._device, self._threads)
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+            from recipes.engines.packed.memory import Room, free_bytes
             from recipes.engines.packed.network import Network
             from recipes.engines.packed.pack import Pack
             from recipes.engines.packed.planner import Planner
@@ -192,7 +220,8 @@ class PackWorker:
                     self._beats += self._packs.pop(other).beats
             network = Network(base, typed, self._device)
             planner = Planner(network.device.type, dict(self._decisions))
-            self._packs[key] = Pack(network, planner)
+            room = Room(network.shape, free_bytes(network.device.type, self._num_packs))
+            self._packs[key] = Pack(network, planner, room)
         return self._packs[key]
 
     def _answer(self, jobs: list[EvaluationJob]) -> dict[str, Any]:
@@ -292,6 +321,11 @@ class PackWorker:
                 asked, slot.asked = slot.asked, None
                 self._drop(token, "its round failed")
                 asked.set_result(_told(error))
+
+
+def _job(raw: dict[str, Any]) -> Job:
+    paths = {name: Path(raw[name]) for name in ("train", "validation", "folder")}
+    return Job(raw["settings"], raw["base"], device=raw["device"], threads=raw["threads"], **paths)
 
 
 def _told(error: Exception) -> dict[str, Any]:

@@ -105,6 +105,13 @@ class Packs:
         """Start measuring latency on the first pack; nothing else may be running."""
         return self._handles[0].measure.remote(list(jobs), requests)
 
+    def stop(self) -> None:
+        """End the workers, and free what they hold."""
+        import ray
+
+        for handle in self._handles:
+            ray.kill(handle)
+
     def decisions(self) -> dict[str, Any]:
         """What the first pack's planner has decided; the others decide alike on a like machine."""
         import ray

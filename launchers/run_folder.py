@@ -12,7 +12,9 @@ from launchers import home
 from launchers.arms import evaluation_files
 from launchers.build import Built
 from launchers.versions import changes, kept
+from recipes.bases import locate
 from recipes.data import splits
+from recipes.schema import Recipe
 from sweeps.errors import InvalidInput, Problem
 from tracking.ledger import FILE_NAME, FORMAT, Ledger
 
@@ -128,6 +130,27 @@ def commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return head.stdout.strip() + ("+dirty" if status.stdout.strip() else "") if head.returncode == 0 else None
+
+
+def job_fields(
+    built: Built, paths: dict[str, Path], folder: Path, settings: dict[str, Any], threads: int = 1
+) -> dict[str, Any]:
+    """The fields of a trial's ``recipes.engines.protocol.Job``, as texts and plain values: they travel to workers.
+
+    Args:
+        paths: Of the prepared splits.
+        folder: The trial's.
+    """
+    recipe = Recipe.model_validate(settings)
+    return {
+        "settings": settings,
+        "base": str(locate(recipe.base, built.base_dir) or recipe.base.path),
+        "train": str(paths["train"]),
+        "validation": str(validation_file(paths, recipe.train.validation_rows)),
+        "folder": str(folder),
+        "device": built.pools[0].device,
+        "threads": threads,
+    }
 
 
 def validation_file(paths: dict[str, Path], rows: int | None) -> Path:

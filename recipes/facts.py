@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from recipes import bases
 from recipes.compose import typed
 from recipes.data import splits
-from recipes.schema import TRAINING_GROUPS, Recipe
+from recipes.schema import TRAINING_GROUPS, TRAINING_KEYS, Recipe
 from sweeps.errors import InvalidInput, Problem
 from sweeps.facts import KeyFacts, RecipeFacts
 
@@ -94,6 +94,7 @@ def recipe_facts(
         settings=recipe.model_dump(mode="json"),
         keys=keys,
         training_groups=TRAINING_GROUPS,
+        training_keys=TRAINING_KEYS,
         engine=recipe.engine,
         base_identity=bases.identity(recipe.base, base_dir),
         start_identity=None,

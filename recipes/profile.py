@@ -100,7 +100,7 @@ def profile(data: Data, base: Base, base_dir: Path, cache: Path | None = None) -
         ServiceUnreachable: They are in object storage, and it does not answer.
     """
     assert data.path is not None
-    _refuse_other_forms(data.path, base_dir, cache)
+    refuse_other_forms(data.path, base_dir, cache)
     numbered, source = numbered_rows(data, base_dir, cache)
     written = list(numbered)
     rows = checked_rows(written, source)
@@ -137,7 +137,7 @@ def profile(data: Data, base: Base, base_dir: Path, cache: Path | None = None) -
     )
 
 
-def _refuse_other_forms(path: str, base_dir: Path, cache: Path | None) -> None:
+def refuse_other_forms(path: str, base_dir: Path, cache: Path | None) -> None:
     """Say what a file is that is no JSONL, where its beginning tells."""
     if objects.is_url(path):
         start = objects.read(path, cache)[:4096]

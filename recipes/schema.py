@@ -126,9 +126,10 @@ class Generate(_Block):
 
 
 class Packed(_Block):
-    """How the ``packed`` engine lays out rows. None of it changes what a trial learns."""
+    """How the ``packed`` engine groups and lays out rows."""
 
-    trees: bool = True  # compute the prefixes that rows share once; false: every row by itself
+    trees: bool = True  # compute the prefixes that rows share once; false: every row by itself, with the same result
+    regroup: bool = False  # rows that begin alike in one batch: more is shared, and a trial learns something else
 
 
 class Recipe(_Block):
@@ -152,6 +153,11 @@ class Recipe(_Block):
             raise ValueError(
                 f"a pack trains on one GPU, but got parallel.gpus={self.parallel.gpus}; set engine: nemo for more"
             )
+        if self.engine == "nemo" and self.packed.regroup:
+            raise ValueError(
+                "packed.regroup must be false with engine nemo, which takes rows in the order of its own data loader, "
+                "but got true; set engine: packed to regroup them"
+            )
         return self
 
     @model_validator(mode="after")
@@ -166,4 +172,7 @@ class Recipe(_Block):
 
 TRAINING_GROUPS = ("lora", "optimizer", "schedule", "train")
 """The blocks that change what a trial learns, besides base and data, which are known by the hashes of their
-contents. The others (parallel, generate) say where and how it runs."""
+contents. The others (parallel, generate, packed) say where and how it runs."""
+
+TRAINING_KEYS = ("base.quantize", "packed.regroup")
+"""Keys of other blocks that change what a trial learns where they are set."""

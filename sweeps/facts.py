@@ -48,6 +48,7 @@ class RecipeFacts:
         settings: Every key of the recipe with its default value, nested as in the YAML.
         keys: Every dotted path into ``settings`` that a sweep may set or vary, with the type and limits of its value.
         training_groups: The top-level keys that change what a trial learns; only they enter a trial's id.
+        training_keys: Keys of other groups that do so too, where they are neither false nor null.
         engine: The engine's name.
         base_identity: SHA-256 of the base model's files, or ``hub:<id>@<revision>`` where they are not local.
         start_identity: The same for the adapter to start from; None without one.
@@ -70,6 +71,7 @@ class RecipeFacts:
     train_rows: int
     tokens_per_row: float
     sources: dict[str, str] = field(default_factory=dict)
+    training_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -267,12 +267,17 @@ class Confirm(Block):
 
 
 class Champion(Block):
-    """Who wins: the best by one metric among those that keep to every constraint."""
+    """Who wins: the best by one metric among those that keep to every constraint.
+
+    Attributes:
+        cross_check: An engine that trains the champion's trial once more; the agreement goes into its certificate.
+    """
 
     maximize: Text | None = None
     minimize: Text | None = None
     subject_to: Annotated[dict[str, Bound], BeforeValidator(_empty_block)] = Field(default_factory=dict)
     confirm: Annotated[Confirm, BeforeValidator(_empty_block)] = Confirm()
+    cross_check: Literal["nemo"] | None = None
 
     @model_validator(mode="after")
     def _one_objective(self) -> Self:

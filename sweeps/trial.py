@@ -102,10 +102,15 @@ def _effective(training: Mapping[str, Any], max_steps: int) -> dict[str, Any]:
 
 
 def _other_contents(facts: RecipeFacts, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys by which a trial has another base, start adapter or data than those whose contents ``facts`` has hashed."""
+    """Keys by which a trial has another base, start adapter, data or order than ``facts`` and the groups say.
+
+    A quantised base is one: the files are the same, but the weights that are adapted are not.
+    """
     changed = {}
-    if quantize := settings.get("base", {}).get("quantize"):
-        changed["base.quantize"] = quantize  # the files are the same, but the weights that are adapted are not
+    for path in facts.training_keys:
+        group, _, key = path.partition(".")
+        if value := settings.get(group, {}).get(key):  # as if it were not there otherwise, as in earlier versions
+            changed[path] = value
     for group in _IDENTIFIED_GROUPS:
         if group in facts.training_groups or not isinstance(settings.get(group), Mapping):
             continue

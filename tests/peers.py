@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.engines.packed.optimizer import lr_at
-from recipes.engines.packed.rows import Order, Row, Rows
+from recipes.engines.packed.rows import Row, Rows, order_of
 from recipes.engines.start import start_a
 from recipes.engines.targets import select
 from recipes.schema import Recipe
@@ -76,6 +76,18 @@ class PeftTrial:
         self.done += 1
         return total
 
+    def loss(self, rows: Sequence[Row]) -> float:
+        """The mean loss over rows, without training."""
+        import torch
+
+        self.model.eval()
+        size, total = 8, 0.0
+        with torch.inference_mode():
+            for start in range(0, len(rows), size):
+                total += float(self._loss_sum(rows[start : start + size]))
+        self.model.train()
+        return total / sum(row.num_targets for row in rows)
+
     def _loss_sum(self, rows: Sequence[Row]) -> Any:
         import torch
 
@@ -97,5 +109,5 @@ def peft_losses(network: Any, recipe: Recipe, train: Path | Rows, tokenizer: Any
     """A trial's training losses, step by step, over the rows that every engine of ours sees."""
     rows = train if isinstance(train, Rows) else Rows(train, tokenizer)
     trial = PeftTrial(network, recipe, **options)
-    order = Order(len(rows), recipe.train.batch_size, recipe.train.seed)
+    order = order_of(recipe, rows)
     return [trial.step([rows[place] for place in order.rows_of(step)]) for step in range(recipe.train.max_steps)]

@@ -51,7 +51,7 @@ def fold(lines: Iterator[dict[str, Any]], folder: Path) -> SweepState:
     ``trial`` (trial, number, values, pool, max_steps, repeat) · ``state`` (trial, state, pool?, error?, reason?,
     halted?) · ``report`` (trial, step, metrics) · ``adapter`` (trial, folder) · ``evaluation`` (the fields of
     :class:`Evaluation`) · ``cost`` (the fields of :class:`CostEntry`) · ``mlflow`` (any of SweepState.mlflow) ·
-    ``champion`` (champion) · ``export`` (export) · ``note`` (text) · ``end`` (status, reason?, code, at?: when the
+    ``champion`` (champion) · ``cross_check`` (trial, check) · ``export`` (export) · ``note`` (text) · ``end`` (status, reason?, code, at?: when the
     driver was last heard of, where another process closes the sweep).
 
     Raises:
@@ -117,6 +117,8 @@ def _apply(sweep: SweepState, event: str, line: dict[str, Any]) -> None:
         sweep.mlflow.update(fields)
     elif event == "champion":
         sweep.champion = line["champion"]
+    elif event == "cross_check":
+        sweep.cross_checks[line["trial"]] = line["check"]
     elif event == "export":
         sweep.exports.append(line["export"])
     elif event == "note":

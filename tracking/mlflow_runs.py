@@ -21,7 +21,7 @@ TRIAL_TAG = "podium.trial"
 ARM_TAG = "podium.arm"
 PARENT_TAG = "mlflow.parentRunId"
 
-TRIAL_FILES = ("trial.yaml", "nemo.yaml", "adapter", "samples.jsonl")
+TRIAL_FILES = ("trial.yaml", "nemo.yaml", "engine.log", "adapter", "samples.jsonl")
 SWEEP_FILES = ("report.html", "champion.json")
 
 _RUN_STATUS = {

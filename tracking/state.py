@@ -126,6 +126,7 @@ class SweepState:
     superseded: dict[str, list[Evaluation]] = field(default_factory=dict)  # of those arms
     costs: list[CostEntry] = field(default_factory=list)
     champion: dict[str, Any] | None = None
+    cross_checks: dict[str, dict[str, Any]] = field(default_factory=dict)  # by trial: it again on another engine
     exports: list[dict[str, Any]] = field(default_factory=list)
     mlflow: dict[str, Any] = field(default_factory=dict)  # tracking_uri, experiment_id, parent run id
     notes: list[str] = field(default_factory=list)  # what went wrong beside the trials

@@ -10,6 +10,7 @@ import typer
 from launchers import home
 from launchers.commands.options import SweepName, TrialName
 from launchers.output import messages, say
+from recipes.engines.protocol import LOG_NAME
 from sweeps.errors import InvalidInput, Problem, ServiceUnreachable
 from tracking.ledger import State, is_open, read
 
@@ -60,7 +61,7 @@ def logs(
             Problem("--trial", f"no trial {trial!r} in {state.name}", f"there are {known or 'none yet'}")
         )
     one = ordered[-1]
-    path = state.folder / "trials" / one.id / "engine.log"
+    path = state.folder / "trials" / one.id / LOG_NAME
     say(f"trial {one.number} ({one.id}), {one.state}: {path}")
     if one.error:
         say(one.error)

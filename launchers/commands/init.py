@@ -43,7 +43,7 @@ def init(
     from launchers import first_sweep
     from launchers.build import build
 
-    _refuse_missing(data)
+    refuse_missing(data)
     name = _name(name, data)
     to = (to or Path(f"{name}.yaml")).expanduser()
     _refuse_existing("--to", to)
@@ -70,7 +70,8 @@ def init(
     say(f"next: podium plan {to} · podium submit {to}")
 
 
-def _refuse_missing(data: str) -> None:
+def refuse_missing(data: str) -> None:
+    """Say so where a file of rows is not there, or is a folder."""
     from recipes import objects
     from sweeps.errors import InvalidInput, Problem
 

@@ -15,7 +15,7 @@ from launchers.doctor.check import Check, Finding, failed, ok, warning
 from launchers.doctor.sweep_ledger import few, fix
 from launchers.doctor.sweep_mlflow import fetch
 from launchers.events import events
-from recipes.schema import TRAINING_GROUPS
+from recipes.schema import TRAINING_GROUPS, TRAINING_KEYS
 from sweeps.errors import PodiumError
 from sweeps.facts import RecipeFacts
 from sweeps.trial import num_steps, trial_id
@@ -84,6 +84,7 @@ def _id(settings: dict[str, Any], sweep: dict[str, Any]) -> str:
         settings=recipe,
         keys={},
         training_groups=TRAINING_GROUPS,
+        training_keys=TRAINING_KEYS,
         engine=recipe["engine"],
         base_identity=facts["base_identity"],
         start_identity=facts["start_identity"],

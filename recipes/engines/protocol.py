@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 from sweeps.errors import PodiumError
 
+LOG_NAME = "engine.log"
+
 
 class TrainingFailed(PodiumError):
     """A trial's engine failed; trying again may help. The message ends with what the engine last said."""

@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import os
 import re
 import signal
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.errors import PodiumError
-from tests.launchers.running import ROOT, environment
+from tests.launchers.running import HOME_MARK, ROOT, environment
 from tracking.ledger import SweepState, read
 
 # Runs a command of Podium in a process that kills itself at one moment: before or after the nth event of a kind is
@@ -122,12 +123,12 @@ def state_of(folder: Path) -> SweepState | None:
 
 
 def processes_of(home: Path) -> dict[int, str]:
-    """Every process that works for this home, by its id: they all inherit ``PODIUM_HOME``."""
-    marker = f"PODIUM_HOME={home}".encode()
+    """Every process that works for this home, by its id: they all inherit marks in their environment."""
+    markers = {f"{HOME_MARK}_{number}={home}".encode() for number in range(8)}
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if int(entry.name) != os.getpid() and marker in (entry / "environ").read_bytes().split(b"\0"):
+            if int(entry.name) != os.getpid() and markers & set((entry / "environ").read_bytes().split(b"\0")):
                 words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
                 if words:
                     found[int(entry.name)] = words
@@ -148,11 +149,11 @@ def events(folder: Path) -> list[dict[str, Any]]:
 
 
 def steps_trained(folder: Path) -> Counter[tuple[str, int]]:
-    """How often each step of each trial was trained, by the trainer's own log."""
+    """How often each step of each trial was trained, by the engine's own log."""
     counted: Counter[tuple[str, int]] = Counter()
     for path in folder.glob("trials/*/engine.log"):
         text = path.read_text(errors="replace")
-        for step in re.findall(r"\| root \| step (\d+) \| epoch", text):
+        for step in re.findall(r"\bstep (\d+) \| (?:epoch|loss)", text):
             counted[path.parent.name, int(step)] += 1
     return counted
 
@@ -175,6 +176,11 @@ class Losses:
         return not any(value for name, value in vars(self).items() if name != "steps_repeated")
 
 
+def _same(one: float | None, other: float | None) -> bool:
+    """To six digits: in another company a packed trial may round otherwise."""
+    return one == other or (one is not None and other is not None and math.isclose(one, other, rel_tol=1e-6))
+
+
 def losses(home: Path, name: str, reference: SweepState, tracking_uri: str | None = None) -> Losses:
     """Compare a sweep with the same one that ran undisturbed."""
     folder = home / "runs" / name
@@ -186,7 +192,7 @@ def losses(home: Path, name: str, reference: SweepState, tracking_uri: str | Non
     changed = [
         key
         for key, trial in reference.trials.items()
-        if key in state.trials and any(state.trials[key].metrics.get(m) != trial.metrics.get(m) for m in same)
+        if key in state.trials and not all(_same(state.trials[key].metrics.get(m), trial.metrics.get(m)) for m in same)
     ]
     runs = mlflow_runs(tracking_uri or f"sqlite:///{home / 'mlflow.db'}", name)
     tags = Counter((run["podium.trial"], run["podium.arm"]) for run in runs)

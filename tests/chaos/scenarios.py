@@ -28,12 +28,13 @@ from tests.chaos.kills import (
 )
 from tests.launchers.running import ROOT, command, environment, podium
 from tests.tracking.serving import Server
-from tracking.ledger import SweepState, read
+from tracking.ledger import State, SweepState, read
 
 SWEEP = """\
 name: killed
 recipe: tiny_commerce_sft
-set: {train.max_steps: 12, train.validate_every: 3, train.validation_rows: 8, generate.max_new_tokens: 8}
+set:
+  {engine: ENGINE, train.max_steps: 12, train.validate_every: 3, train.validation_rows: 8, generate.max_new_tokens: 8}
 space:
   optimizer.name: choice(adam, adamw)
   optimizer.lr: loguniform(1e-3, 2e-2)
@@ -62,10 +63,10 @@ class Outcome:
     left_behind: list[str]
 
 
-def undisturbed(folder: Path) -> SweepState:
+def undisturbed(folder: Path, engine: str = "packed") -> SweepState:
     """The same sweep with nothing killed."""
     home = folder / "home"
-    done = podium(home, "submit", str(_write(folder)))
+    done = podium(home, "submit", str(_write(folder, engine)))
     assert done.returncode == 0, done.stderr
     return read(home / "runs" / NAME)
 
@@ -88,19 +89,25 @@ def driver_killed(folder: Path, reference: SweepState, moments: Any = MOMENTS) -
 
 
 def process_killed(
-    folder: Path, reference: SweepState, told: str, find: Callable[[Path], int | None], times: int = 1
+    folder: Path,
+    reference: SweepState,
+    told: str,
+    find: Callable[[Path], int | None],
+    times: int = 1,
+    engine: str = "packed",
 ) -> Outcome:
     """A process of a running sweep is killed, ``times`` times; the driver goes on by itself."""
     home = folder / "home"
     run = home / "runs" / NAME
-    with _submitting(home, _write(folder)) as driver:
+    with _submitting(home, _write(folder, engine)) as driver:
         recovered: list[float] = []
         for number in range(times):
             reports = 3 + 4 * number
             wait_until(lambda at_least=reports: _reports(run) >= at_least, 120, "the trials' reports")
             pid = wait_until(lambda: find(home), 30, told)
+            running = _running(run)
             kill(pid)
-            recovered.append(_next_report(run, time.time()))
+            recovered.append(_all_go_on(run, running, time.time()))
         _, err = driver.communicate(timeout=240)
     assert driver.returncode == 0, err
     return Outcome(told, losses(home, NAME, reference), recovered, _left_behind(home))
@@ -129,8 +136,18 @@ def mlflow_killed(folder: Path, reference: SweepState) -> Outcome:
         server.stop()
 
 
+def pack_worker(home: Path) -> int | None:
+    """A process that trains the trials of a pack."""
+    return _named(home, "ray::PackWorker")
+
+
+def client(home: Path) -> int | None:
+    """A trial's Ray worker that has joined a pack."""
+    return _named(home, "ray::TrialRunner")
+
+
 def worker(home: Path) -> int | None:
-    """A trial's Ray worker: the parent of its trainer."""
+    """A trial's Ray worker: the parent of its trainer, with the ``nemo`` engine."""
     trainer_pid = trainer(home)
     if trainer_pid is None:
         return None
@@ -138,7 +155,7 @@ def worker(home: Path) -> int | None:
 
 
 def trainer(home: Path) -> int | None:
-    """A trial's training process."""
+    """A trial's training process, with the ``nemo`` engine."""
     return _named(home, "recipes.engines.nemo.child")
 
 
@@ -160,10 +177,13 @@ def all_outcomes(folder: Path) -> list[Outcome]:
         return folder / name
 
     reference = undisturbed(fresh("undisturbed"))
+    nemo = undisturbed(fresh("undisturbed-nemo"), "nemo")
     return [
         driver_killed(fresh("driver"), reference),
-        process_killed(fresh("worker"), reference, "a trial's Ray worker", worker),
-        process_killed(fresh("trainer"), reference, "a trial's training process", trainer),
+        process_killed(fresh("pack"), reference, "a pack worker, twice", pack_worker, times=2),
+        process_killed(fresh("client"), reference, "a trial's client", client),
+        process_killed(fresh("worker"), nemo, "nemo: a trial's Ray worker", worker, engine="nemo"),
+        process_killed(fresh("trainer"), nemo, "nemo: a trial's training process", trainer, engine="nemo"),
         process_killed(fresh("raylet"), reference, "Ray's node process, twice", raylet, times=2),
         process_killed(fresh("gcs"), reference, "Ray's cluster process", gcs),
         mlflow_killed(fresh("mlflow"), reference),
@@ -185,9 +205,9 @@ def table(outcomes: list[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def _write(folder: Path) -> Path:
+def _write(folder: Path, engine: str = "packed") -> Path:
     path = folder / "killed.yaml"
-    path.write_text(SWEEP)
+    path.write_text(SWEEP.replace("ENGINE", engine))
     return path
 
 
@@ -231,18 +251,23 @@ def _reports(folder: Path) -> int:
     return sum(len(trial.reports) for trial in state.trials.values()) if state else 0
 
 
-def _next_report(folder: Path, after: float) -> float:
-    """Seconds until some trial that had to start again reports."""
+def _running(folder: Path) -> set[str]:
+    state = state_of(folder)
+    assert state is not None
+    return {key for key, trial in state.trials.items() if trial.state is State.RUNNING}
 
-    def restarted() -> float | None:
-        told = [event for event in events(folder) if event["t"] > after]
-        again = {event["trial"]: event["t"] for event in told if event.get("state") == "RUNNING"}
-        times = [
-            event["t"] for event in told if event["event"] == "report" and event["t"] > again.get(event["trial"], 1e12)
-        ]
-        return min(times) - after if times else None
 
-    seconds: float = wait_until(restarted, 120, "a report of a restarted trial")
+def _all_go_on(folder: Path, trials: set[str], after: float) -> float:
+    """Seconds until each of these trials has reported again, or has come to its end."""
+
+    def news() -> float | None:
+        first: dict[str, float] = {}
+        for event in events(folder):
+            if event["t"] > after and event["event"] in ("report", "adapter") and event["trial"] in trials:
+                first.setdefault(event["trial"], event["t"])
+        return max(first.values()) - after if first.keys() == trials else None
+
+    seconds: float = wait_until(news, 120, "a report of every trial that was running") if trials else 0.0
     return seconds
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from launchers import checkpoints
 from sweeps.errors import PodiumError
+from tests.chaos.kills import processes_of
 from tests.launchers.running import ROOT, command, environment, podium, write_sweep
 from tracking.ledger import State, SweepState, read
 
@@ -32,9 +33,8 @@ def wait_for_reports(folder: Path, number: int, limit_s: float = 120) -> SweepSt
 
 
 def children_of(home: Path) -> list[str]:
-    """Training processes whose YAML lies in this home."""
-    listed = subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in listed.splitlines() if "recipes.engines.nemo.child" in line and str(home) in line]
+    """Processes that train for this home."""
+    return [line for line in processes_of(home).values() if "ray::PackWorker" in line]
 
 
 def start(home: Path, sweep: Path) -> subprocess.Popen[str]:

@@ -30,12 +30,23 @@ def test_the_driver_is_killed_at_every_moment(tmp_path: Path, reference: SweepSt
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("find", "times"), [(scenarios.worker, 1), (scenarios.trainer, 1), (scenarios.raylet, 2), (scenarios.gcs, 1)]
+    ("find", "times"), [(scenarios.pack_worker, 2), (scenarios.client, 1), (scenarios.raylet, 2), (scenarios.gcs, 1)]
 )
 def test_a_process_of_a_running_sweep_is_killed(
     tmp_path: Path, reference: SweepState, find: Callable[[Path], int | None], times: int
 ) -> None:
     check(scenarios.process_killed(tmp_path, reference, find.__name__, find, times))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_process_of_a_sweep_on_nemo_is_killed(tmp_path: Path) -> None:
+    for name in ("undisturbed", "worker", "trainer"):
+        (tmp_path / name).mkdir()
+    reference = scenarios.undisturbed(tmp_path / "undisturbed", "nemo")
+    for find in (scenarios.worker, scenarios.trainer):
+        folder = tmp_path / find.__name__
+        check(scenarios.process_killed(folder, reference, find.__name__, find, engine="nemo"))
 
 
 @pytest.mark.slow

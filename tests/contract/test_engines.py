@@ -1,9 +1,11 @@
 """What every engine promises. To add one: give ``ENGINES`` a line; every test below then runs for it too.
 
 Starting a trial takes seconds, so the trials are shared: each fixture trains one, and the tests look at what it left.
+``PODIUM_TEST_DEVICE=gpu`` has all of them trained on a GPU.
 """
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from recipes.schema import Base
 from sweeps.errors import InvalidInput
 from tests.recipes.tiny import chat_rows, make_base, one_thread, tiny_settings, write_rows
 
+DEVICE = os.environ.get("PODIUM_TEST_DEVICE", "cpu")
 ENGINES: dict[str, Callable[[], Engine]] = {"nemo": NemoEngine, "packed": PackedEngine}
 BOUNDARIES = [3, 6, 9, 11]
 MID_EPOCH, END_OF_EPOCH = 3, 6
@@ -77,7 +80,7 @@ def plain_loss(trial: Trial, step: int) -> float:
     """The validation loss of a saved adapter in plain PEFT."""
     adapter = trial.saved[step] / "adapter"
     base = Base.model_validate(trial.job.settings["base"])
-    model = generation.load(trial.job.base, base, adapter, max_new_tokens=8, batch_size=4)
+    model = generation.load(trial.job.base, base, adapter, max_new_tokens=8, batch_size=4, device=DEVICE)
     return generation.validation_loss(model, VALIDATION)
 
 
@@ -110,7 +113,7 @@ def make_job(tmp_path_factory: pytest.TempPathFactory) -> MakeJob:
             train=train_path,
             validation=validation_path,
             folder=tmp_path_factory.mktemp("trial"),
-            device="cpu",
+            device=DEVICE,
             threads=1,
         )
 

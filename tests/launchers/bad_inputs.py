@@ -251,6 +251,36 @@ RECIPE = (
         "mine.yaml cannot be composed: In 'mine': Could not find 'optimizer/sgd'",
         arrange=file("mine.yaml", "defaults: [optimizer: sgd]\n"),
     ),
+    plan(
+        "The engine is swept",
+        "space.engine=choice(nemo, packed)",
+        "the engine cannot be swept: all trials of a sweep train on one",
+        "put it under set",
+    ),
+    plan("An unknown engine", "set.engine=trl", 'must be one of nemo, packed, but got "trl"', "valid: nemo, packed"),
+    plan(
+        "A pack over several GPUs",
+        ("set.engine=packed", "set.parallel.gpus=2"),
+        "a pack trains on one GPU, but got parallel.gpus=2; set engine: nemo for more",
+    ),
+    plan(
+        "A cross-check by the engine of the trials",
+        ("set.engine=nemo", "champion.cross_check=nemo"),
+        "must name another engine than the trials', but got nemo for both",
+        "leave it out, or set engine: packed",
+    ),
+    plan(
+        "It regroups rows on an engine that cannot",
+        ("set.engine=nemo", "set.packed.regroup=true"),
+        "packed.regroup must be false with engine nemo, which takes rows in the order of its own data loader, "
+        "but got true; set engine: packed to regroup them",
+    ),
+    plan(
+        "… or is to be checked by one",
+        ("set.packed.regroup=true", "champion.cross_check=nemo"),
+        "nemo cannot take rows in the order of packed.regroup, and would train another trial",
+        "leave it out, or set packed.regroup: false",
+    ),
     plan("A pool that does not exist", "pools=[h200]", 'unknown pool "h200"', 'did you mean "h100"?'),
     plan(
         "CPU and GPU pools in one sweep",

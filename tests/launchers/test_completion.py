@@ -58,6 +58,9 @@ def zsh(home: Path, line: str) -> str:
     [
         (["sta"], ["status"]),
         (["gc", ""], ["second", "first"]),
+        (["da"], ["dashboard", "data"]),
+        (["data", ""], ["stats"]),
+        (["data", "stats", "x.yaml", "--ba"], ["--base", "--batch-size"]),
         (["status", "fi"], ["first"]),
         (["doctor", "no"], []),
         (["plan", "x.yaml", "recipe", "=", "tiny"], ["tiny_commerce_sft"]),

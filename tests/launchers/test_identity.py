@@ -19,7 +19,7 @@ from sweeps.facts import KeyFacts, RecipeFacts
 from sweeps.loading import check_source
 from sweeps.source import parse_source
 from sweeps.spec import Sweep, resolve
-from sweeps.trial import make_trial
+from sweeps.trial import make_trial, trial_id
 from sweeps.values import lookup
 from tests.launchers.stage import ROWS, SWEEP
 
@@ -143,6 +143,30 @@ def test_a_quantised_base_is_another(facts: RecipeFacts) -> None:
     settings = compose("tiny_commerce_sft")
     settings["base"]["quantize"] = "nf4"
     assert id_of(recipe_facts(settings, Path())[0], {}) != id_of(facts, {})
+
+
+def test_regrouped_rows_make_other_trials_and_trees_do_not(facts: RecipeFacts) -> None:
+    assert id_of(facts, {"packed.regroup": True}) != id_of(facts, {})
+    assert id_of(facts, {"packed.regroup": False}) == id_of(facts, {})
+    assert id_of(facts, {"packed.trees": False}) == id_of(facts, {})
+    assert id_of(facts, {"packed.trees": False, "packed.regroup": True}) == id_of(facts, {"packed.regroup": True})
+
+
+def test_a_recipe_that_regroups_is_not_one_that_does_not(facts: RecipeFacts) -> None:
+    settings = compose("tiny_commerce_sft")
+    settings["packed"] = {"regroup": True}
+    regrouping = recipe_facts(settings, Path())[0]
+    assert id_of(regrouping, {}) == id_of(facts, {"packed.regroup": True})
+    assert id_of(regrouping, {"packed.regroup": False}) == id_of(facts, {})
+
+
+def test_ids_are_those_of_settings_that_know_nothing_of_regrouping(facts: RecipeFacts) -> None:
+    """Ledgers of earlier versions hold such settings, and their trials stay what they are."""
+    trial = make_trial(sweep_of(facts, {}), 0, {})
+    earlier = {**trial.settings, "packed": {"trees": True}}
+    assert trial_id(facts, earlier, trial.max_steps) == trial.id
+    del earlier["packed"]
+    assert trial_id(facts, earlier, trial.max_steps) == trial.id
 
 
 # Through the files, as ``podium plan`` reads them ---------------------------------------------------------------------

@@ -55,9 +55,9 @@ def test_the_champion_in_plain_peft_has_the_loss_that_its_trial_reported(finishe
     state = finished.state
     assert state.champion is not None
     trial = state.trials[state.champion["champion"]]
-    nemo = yaml.safe_load((state.folder / "trials" / trial.id / "nemo.yaml").read_text())
-    validation = Path(nemo["validation_dataset"]["path_or_dataset_id"])
-    rows = [json.loads(line)["messages"] for line in validation.read_text().splitlines()]
+    settings = yaml.safe_load((state.folder / "trials" / trial.id / "trial.yaml").read_text())
+    validation = Path(state.facts["data"]["validation"]["path"]).read_text().splitlines()
+    rows = [json.loads(line)["messages"] for line in validation[: settings["train"]["validation_rows"]]]
     base = Base(path="builtin:tiny_commerce", dtype="float32")
     bundle = Path(state.exports[0]["to"])
     folder = str(BUILTIN[base.path])
@@ -84,7 +84,7 @@ def test_mlflow_has_parent_children_parameters_metrics_artifacts_and_the_alias(f
         assert {"optimizer.name", "optimizer.lr", "lora.rank"} <= set(run.data.params)
         assert {"train/loss", "val/loss", "quality/score", "cost/usd", "train/lr"} <= set(run.data.metrics)
         names = {entry.path for entry in client.list_artifacts(run.info.run_id)}
-        assert {"trial.yaml", "nemo.yaml", "adapter", "samples.jsonl"} <= names
+        assert {"trial.yaml", "engine.log", "adapter", "samples.jsonl"} <= names
         assert len(client.get_metric_history(run.info.run_id, "val/loss")) == 3
         if run.data.tags["podium.trial"] == champion["champion"]:
             assert "latency/formulation_p50_s" in run.data.metrics

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from recipes.engines.nemo.engine import LOG_NAME, NemoEngine, NemoSession
-from recipes.engines.protocol import Diverged, Job, TrainingFailed
+from recipes.engines.nemo.engine import NemoEngine, NemoSession
+from recipes.engines.protocol import LOG_NAME, Diverged, Job, TrainingFailed
 from tests.recipes.tiny import chat_rows, make_base, tiny_settings, write_rows
 
 pytestmark = pytest.mark.timeout(600)

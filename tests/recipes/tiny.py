@@ -53,7 +53,7 @@ def make_base(folder: Path, seed: int = 0, dtype: str = "float32") -> Path:
     return folder
 
 
-def make_adapter(base: Path, folder: Path, seed: int) -> Path:
+def make_adapter(base: Path, folder: Path, seed: int, std: float = 0.5) -> Path:
     """A PEFT adapter whose both matrices are random, so that it changes every answer."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -64,7 +64,7 @@ def make_adapter(base: Path, folder: Path, seed: int) -> Path:
     adapted = get_peft_model(network, LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"]))
     for name, parameter in adapted.named_parameters():
         if "lora_" in name:
-            torch.nn.init.normal_(parameter, std=0.5)
+            torch.nn.init.normal_(parameter, std=std)
     adapted.save_pretrained(folder)
     return folder
 

@@ -13,10 +13,9 @@ from typing import Any
 import yaml
 
 from recipes.engines.nemo.config import nemo_config
-from recipes.engines.protocol import Diverged, Job, Report, Session, TrainingFailed
+from recipes.engines.protocol import LOG_NAME, Diverged, Job, Report, Session, TrainingFailed
 from sweeps.errors import InvalidInput, Problem
 
-LOG_NAME = "engine.log"
 YAML_NAME = "nemo.yaml"
 SCRATCH = "scratch-"  # beginning of the folder in which a process keeps its own checkpoints
 STOP_S = 30.0  # how long a process may take to end by itself

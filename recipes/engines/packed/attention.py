@@ -5,7 +5,8 @@ A token sees a key if the key comes no later and the key's node, with all below 
 
 On a CPU no mask is made: every node attends to itself causally, and all that lies below a node attends to it in one
 call; the parts are merged by their logsumexp, and backward runs through each part with the merged output, as ring
-attention does (Liu, Zaharia and Abbeel 2023). On a GPU the same rule is a block mask of flex_attention.
+attention does (Liu, Zaharia and Abbeel 2023). On a GPU the same rule is a block mask of flex_attention; see ``flex``.
+Where neither is to be had, it is a dense mask.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from recipes.engines.packed import flex
 from recipes.engines.packed.tree import Layout, Node
 
 NAME = "podium_tree"  # of the attention, where transformers looks it up
@@ -41,6 +43,7 @@ class Trees:
         self.tokens, self.device = tokens, device
         self.parts: list[Part] = []
         self._stops: torch.Tensor | None = None
+        self._mask: torch.Tensor | None = None
         self._layouts = layouts
         self._block_mask: Any = None
         begin = 0
@@ -57,27 +60,23 @@ class Trees:
             for row, layout in enumerate(self._layouts):
                 for node in layout.nodes:
                     stops[row, node.start : node.end] = node.stop
-            self._stops = stops.to(self.device)
+            if self.device.type == "cuda":
+                stops = stops.pin_memory()
+            self._stops = stops.to(self.device, non_blocking=True)
         return self._stops
 
     def mask(self) -> torch.Tensor:
         """The dense mask, (rows, 1, tokens, tokens); True where a query (second to last) sees a key (last)."""
-        place = torch.arange(self.tokens, device=self.device)
-        query, key = place[:, None], place[None, :]
-        return ((key <= query) & (query < self.stops[:, None, :]))[:, None]
+        if self._mask is None:
+            place = torch.arange(self.tokens, device=self.device)
+            query, key = place[:, None], place[None, :]
+            self._mask = ((key <= query) & (query < self.stops[:, None, :]))[:, None]
+        return self._mask
 
     def block_mask(self) -> Any:
         """The same for flex_attention."""
         if self._block_mask is None:
-            from torch.nn.attention.flex_attention import create_block_mask
-
-            stops = self.stops
-
-            def sees(row: Any, head: Any, query: Any, key: Any) -> Any:
-                return (key <= query) & (query < stops[row, key])
-
-            size = self.tokens
-            self._block_mask = create_block_mask(sees, len(self._layouts), None, size, size, device=str(self.device))
+            self._block_mask = flex.block_mask(self.stops)
         return self._block_mask
 
 
@@ -108,18 +107,19 @@ def attend(
         return cache.attend(module.layer_idx, query, key, value, scaling), None
     if recorder is not None:
         recorder.record(module.layer_idx, key, value)
-    groups = query.shape[1] // key.shape[1]
-    if trees is not None and query.is_cuda:
-        flex = _compiled_flex_attention()
-        out = flex(query, key, value, block_mask=trees.block_mask(), scale=scaling, enable_gqa=groups > 1)
-        return out.transpose(1, 2).contiguous(), None
+    heads, key_heads, width = query.shape[1], key.shape[1], query.shape[3]
+    groups = heads // key_heads
+    if trees is not None and flex.works(heads, key_heads, width, query.dtype, query.device):
+        out = flex.attend(query, key, value, trees.block_mask(), scaling)
+        if out is not None:
+            return out.transpose(1, 2).contiguous(), None
     if groups > 1:
         key, value = _repeated(key, groups), _repeated(value, groups)
     if trees is None:
         out = functional.scaled_dot_product_attention(
             query, key, value, attn_mask=attention_mask, is_causal=attention_mask is None, scale=scaling
         )
-    elif has_cpu_kernels() and query.device.type == "cpu":
+    elif has_kernels(query.device):
         parts = [
             _TreeAttention.apply(query[part.rows], key[part.rows], value[part.rows], part.nodes, scaling)
             for part in trees.parts
@@ -139,6 +139,19 @@ def register() -> None:
     ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, lambda *args, **kwargs: None)
 
 
+def is_flexible(config: Any, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether trees of this base go through flex_attention, which is tried for it."""
+    text = config.get_text_config()
+    heads, width = text.num_attention_heads, getattr(text, "head_dim", None)
+    key_heads = getattr(text, "num_key_value_heads", None) or heads
+    return flex.works(heads, key_heads, width or text.hidden_size // heads, dtype, device)
+
+
+def has_kernels(device: torch.device) -> bool:
+    """Whether the parts of a tree can be computed by themselves and merged on this device."""
+    return device.type == "cpu" and has_cpu_kernels()
+
+
 @cache
 def has_cpu_kernels() -> bool:
     """Whether this torch has the CPU operators that give a part's logsumexp; they are not public, so they may go."""
@@ -146,13 +159,6 @@ def has_cpu_kernels() -> bool:
     return hasattr(aten, "_scaled_dot_product_flash_attention_for_cpu") and hasattr(
         aten, "_scaled_dot_product_flash_attention_for_cpu_backward"
     )
-
-
-@cache
-def _compiled_flex_attention() -> Any:
-    from torch.nn.attention.flex_attention import flex_attention
-
-    return torch.compile(flex_attention, dynamic=True)
 
 
 def _repeated(heads: torch.Tensor, groups: int) -> torch.Tensor:

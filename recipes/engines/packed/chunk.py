@@ -1,8 +1,11 @@
 """Some trials of a pack in one forward pass: their adapters side by side, each with its own rows and optimizer."""
 
+import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -63,7 +66,8 @@ class Chunk:
                 self._copy(place, member, inwards=True)
         self._grads = torch.zeros_like(self._weights) if training else self._weights[:, :0]
         scales = [member.alpha / member.rank for member in members]
-        self._scale = torch.tensor(scales, device=network.device, dtype=network.dtype)[:, None, None]
+        # In float32 for every type of base: PEFT, which will serve the adapter, scales by the number itself.
+        self._scale = torch.tensor(scales, device=network.device, dtype=torch.float32)[:, None, None]
         self._tick = torch.zeros((), device=network.device, requires_grad=training)
 
     def store(self) -> None:
@@ -85,8 +89,10 @@ class Chunk:
         num_targets = [sum(len(part.layout.targets) for part in parts) for parts in batches]
         weights = [1.0 / max(1, count) for count in num_targets]
         losses = torch.zeros(len(self.members), device=self.network.device)
-        with self.bound():
+        with self.bound() as dropout:
             for number in range(max(len(parts) for parts in batches)):
+                if dropout is not None:
+                    dropout.part = number
                 current = [parts[number] if number < len(parts) else _empty(parts[0]) for parts in batches]
                 part = self._losses(current, weights)
                 part.sum().backward()
@@ -94,7 +100,7 @@ class Chunk:
         told: list[float] = losses.tolist()
         for place, member in enumerate(self.members):
             assert isinstance(member, Member)
-            if torch.isfinite(losses[place]):
+            if math.isfinite(told[place]):
                 rows = (self._weights[place], self._grads[place], *(moment[place] for moment in self._moments))
                 adam_step(member.recipe, member.state.step, *rows)
                 member.state.step += 1
@@ -116,11 +122,11 @@ class Chunk:
         counts = [len(batch.layout.targets) for batch in batches]
         hidden = self.network.outputs(batches)
         head: Any = self.network.head.weight
-        return completion_losses(hidden, head, torch.tensor(targets, device=hidden.device), counts, weights)
+        return completion_losses(hidden, head, self.network.tensor(targets), counts, weights)
 
     @contextmanager
-    def bound(self) -> Iterator[None]:
-        """The network with these members' adapters."""
+    def bound(self) -> Iterator["_Dropout | None"]:
+        """The network with these members' adapters; yields what draws a lone trial's dropout, where it has one."""
         compute = self._weights.to(self.network.dtype)  # itself where the types are the same
         dropout = _Dropout(self.members[0]) if self._drops() else None
         pairs = zip(
@@ -132,9 +138,10 @@ class Chunk:
             strict=True,
         )
         try:
-            for site, (a, b), (grad_a, grad_b) in pairs:
-                self.network.layers[site.name].binding = Binding(a, b, self._scale, grad_a, grad_b, self._tick, dropout)
-            yield
+            for number, (site, (a, b), (grad_a, grad_b)) in enumerate(pairs):
+                drawn = partial(dropout.mask, number) if dropout is not None else None
+                self.network.layers[site.name].binding = Binding(a, b, self._scale, grad_a, grad_b, self._tick, drawn)
+            yield dropout
         finally:
             for site in self.sites:
                 self.network.layers[site.name].binding = None
@@ -165,15 +172,22 @@ class Chunk:
 
 
 class _Dropout:
-    """Masks for the input of a lone trial's adapters. They follow from its seed, its step and the layer alone."""
+    """Masks for the input of a lone trial's adapters.
+
+    They follow from its seed, its step, the part of its batch and the layer alone, so a layer that is computed again in
+    backward draws the same.
+    """
 
     def __init__(self, member: Any) -> None:
         self._keep = 1.0 - member.recipe.lora.dropout
-        seed = member.recipe.train.seed * 1_000_003 + member.state.step
-        self._generator = torch.Generator(device=member.state.weights.device).manual_seed(seed)
+        self._seed = (member.recipe.train.seed, member.state.step)
+        self._generator = torch.Generator(device=member.state.weights.device)
+        self.part = 0
 
-    def mask(self, x: torch.Tensor) -> torch.Tensor:
-        """For (1, tokens, width): zeros, and 1 / keep elsewhere."""
+    def mask(self, layer: int, x: torch.Tensor) -> torch.Tensor:
+        """For the input of the layer of this number, (1, tokens, width): zeros, and 1 / keep elsewhere."""
+        digest = hashlib.sha256(repr((*self._seed, self.part, layer)).encode()).digest()
+        self._generator.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
         mask = torch.empty_like(x).bernoulli_(self._keep, generator=self._generator)
         return mask.div_(self._keep)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 
 @dataclass
@@ -16,10 +17,10 @@ class Binding:
     Attributes:
         a: (trials, rank, in) in the type that the layer computes in.
         b: (trials, out, rank).
-        scale: (trials, 1, 1): alpha / rank of each trial.
+        scale: (trials, 1, 1), float32: alpha / rank of each trial.
         grad_a, grad_b: float32, of the shapes of ``a`` and ``b``; backward adds to them.
         tick: A scalar that requires gradients, so that autograd visits layers whose input needs none.
-        dropout: A source of masks for the adapters' input, or None.
+        dropout: Makes a mask for the adapters' input, or None.
     """
 
     a: torch.Tensor
@@ -47,22 +48,27 @@ class PackedLinear(torch.nn.Module):  # type: ignore[misc]
     def out_features(self) -> int:
         return int(self.layer.out_features)
 
+    @property
+    def is_quantized(self) -> bool:
+        """Whether W is stored in 4 bits."""
+        return getattr(self.layer.weight, "quant_state", None) is not None
+
     def weight(self) -> torch.Tensor:
         """W, (out, in), unpacked where it is stored in 4 bits."""
         weight: Any = self.layer.weight
-        state = getattr(weight, "quant_state", None)
-        if state is None:
+        if not self.is_quantized:
             return weight
         from bitsandbytes.functional import dequantize_4bit
 
-        return dequantize_4bit(weight.data, state)
+        return dequantize_4bit(weight.data, weight.quant_state)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(trials * rows, tokens, in) to (trials * rows, tokens, out): the rows of a trial are neighbours."""
         if self.binding is None:
-            return self.layer(x)
+            # A 4-bit layer's own forward packs W anew on a CPU, in a way that no dequantize_4bit knows.
+            return functional.linear(x, self.weight(), self.layer.bias) if self.is_quantized else self.layer(x)
         flat = x.reshape(self.binding.a.shape[0], -1, x.shape[-1])
-        mask = self.binding.dropout.mask(flat) if self.binding.dropout is not None else None
+        mask = self.binding.dropout(flat) if self.binding.dropout is not None else None
         return _PackedProduct.apply(flat, self.binding.tick, self, self.binding, mask).view(*x.shape[:-1], -1)
 
 

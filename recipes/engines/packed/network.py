@@ -1,14 +1,16 @@
 """The frozen base with its hooks: stacked linear layers, tree attention, and outputs at chosen tokens alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from recipes import generation
+from recipes import bases, generation
 from recipes.engines import targets
-from recipes.engines.packed import attention
+from recipes.engines.packed import attention, memory
 from recipes.engines.packed.linear import PackedLinear
 from recipes.engines.packed.rows import Row
 from recipes.engines.packed.tree import Layout, lay_out, lay_out_apart
@@ -49,11 +51,20 @@ class Batch:
 
 
 class Network:
-    """A base in memory, shared by all trials of a pack. Used by one thread at a time."""
+    """A base in memory, shared by all trials of a pack. Used by one thread at a time.
 
-    def __init__(self, path: str, base: Base, device: str) -> None:
+    Args:
+        loaded: The model and its tokenizer, where they are there already; the network changes the model.
+
+    Raises:
+        InvalidInput: The base is larger than the memory that is free.
+    """
+
+    def __init__(self, path: str, base: Base, device: str, loaded: tuple[Any, Any] | None = None) -> None:
         self.path, self.base = path, base
-        self.model, self.tokenizer = generation.load_base(path, base, device)
+        if loaded is None:
+            _refuse_large(path, base, device)
+        self.model, self.tokenizer = loaded or generation.load_base(path, base, device)
         self.model.requires_grad_(False)
         self.device: torch.device = self.model.device
         self.dtype: torch.dtype = self.model.dtype
@@ -69,6 +80,31 @@ class Network:
         if self.why_no_trees is None:
             attention.register()
             self.model.set_attn_implementation(attention.NAME)
+        self.shape = self._shape()
+
+    @contextmanager
+    def recomputing(self, on: bool) -> Iterator[None]:
+        """Whether the passes within keep each layer's input alone, and compute the rest again in backward.
+
+        Transformers asks whether a layer is in training; its parts are left as they are, so nothing is dropped out.
+        """
+        blocks = self._recomputing() if on else []
+        for block in blocks:
+            block.training = True
+        try:
+            yield
+        finally:
+            for block in blocks:
+                block.training = False
+
+    def _recomputing(self) -> list[torch.nn.Module]:
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        if not self.model.is_gradient_checkpointing:
+            # All that is random here draws by itself; see ``chunk``.
+            self.model.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+            self.model.disable_input_require_grads()  # which that turned on; only the reentrant kind needs it
+        return [one for one in self.model.modules() if isinstance(one, GradientCheckpointingLayer)]
 
     def sites(self, recipe: Recipe) -> tuple[Site, ...]:
         """The layers that a recipe adapts.
@@ -126,12 +162,12 @@ class Network:
             recorder: Is handed each layer's keys and values; see ``decode.Recorder``.
         """
         length = max(len(layout.ids) for layout in layouts)
-        ids = self._tensor([layout.ids + (0,) * (length - len(layout.ids)) for layout in layouts])
-        positions = self._tensor([layout.positions + (0,) * (length - len(layout.ids)) for layout in layouts])
+        ids = self.tensor([layout.ids + (0,) * (length - len(layout.ids)) for layout in layouts])
+        positions = self.tensor([layout.positions + (0,) * (length - len(layout.ids)) for layout in layouts])
         trees = attention.Trees(layouts, length, self.device)
         hidden = self._forward(ids, positions, None, trees=trees, recorder=recorder)
         places = [number * length + source for number, chosen in enumerate(sources) for source in chosen]
-        return hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._tensor(places))
+        return hidden.reshape(-1, hidden.shape[-1]).index_select(0, self.tensor(places))
 
     def next_outputs(self, ids: torch.Tensor, positions: torch.Tensor, cache: Any) -> torch.Tensor:
         """The last hidden state of one new token a row, (rows, width).
@@ -147,8 +183,8 @@ class Network:
         nothing = Row((0,), (-100,))  # every trial has as many rows as the one with the most
         rows = [row for batch in batches for row in [*(batch.rows or ()), *[nothing] * (most - len(batch.rows or ()))]]
         length = max(len(row.ids) for row in rows)
-        ids = self._tensor([row.ids + (0,) * (length - len(row.ids)) for row in rows])
-        mask = self._tensor([(1,) * len(row.ids) + (0,) * (length - len(row.ids)) for row in rows])
+        ids = self.tensor([row.ids + (0,) * (length - len(row.ids)) for row in rows])
+        mask = self.tensor([(1,) * len(row.ids) + (0,) * (length - len(row.ids)) for row in rows])
         # Padding stands at the right, so causal attention never looks at it: the hook needs no mask at all.
         hidden = self._forward(ids, None, mask if self.why_no_trees else None)
         places = [
@@ -157,7 +193,7 @@ class Network:
             for place, label in enumerate(row.labels)
             if place > 0 and label != -100
         ]
-        return hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._tensor(places))
+        return hidden.reshape(-1, hidden.shape[-1]).index_select(0, self.tensor(places))
 
     def _forward(self, ids: torch.Tensor, positions: Any, mask: Any, **kwargs: Any) -> torch.Tensor:
         if positions is None:
@@ -167,8 +203,35 @@ class Network:
         hidden: torch.Tensor = out.last_hidden_state
         return hidden
 
-    def _tensor(self, values: Any) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.long, device=self.device)
+    def tensor(self, values: Any) -> torch.Tensor:
+        """Whole numbers on the device. A GPU is not waited for: what is queued goes on while they are copied."""
+        made = torch.tensor(values, dtype=torch.long)
+        return made.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else made
+
+    def _shape(self) -> memory.Shape:
+        names = {name.rsplit(".", 1)[-1] for name, _ in self.model.named_modules()}
+        packed = [layer for layer in self.layers.values() if layer.is_quantized]
+        flexible = self.why_no_trees is None and attention.is_flexible(self.model.config, self.dtype, self.device)
+        return memory.shape_of(
+            self.model.config,
+            self.dtype.itemsize,
+            repeats_keys=not flexible,
+            norms_queries="q_norm" in names,
+            dense_mask=not flexible and self.why_no_trees is None and not attention.has_kernels(self.device),
+            unpacked=max((layer.in_features * layer.out_features for layer in packed), default=0),
+            recomputes=bool(self.model.supports_gradient_checkpointing),
+        )
+
+
+def _refuse_large(path: str, base: Base, device: str) -> None:
+    """See ``memory.refuse_base``; a base whose size nobody knows is tried."""
+    try:
+        num_parameters, _ = bases.num_parameters(base.model_copy(update={"path": path}), Path.cwd())
+    except InvalidInput:
+        return
+    free = memory.free_bytes("cuda" if device == "gpu" else "cpu")
+    number_bytes = getattr(torch, base.dtype).itemsize
+    memory.refuse_base(num_parameters, number_bytes, quantized=base.quantize == "nf4", free=free)
 
 
 def _is_linear(module: torch.nn.Module) -> bool:

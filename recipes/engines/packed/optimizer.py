@@ -44,7 +44,7 @@ def adam_step(
         [first],
         [second],
         [],
-        [torch.tensor(float(step + 1), device=weights.device)],
+        [torch.full((), float(step + 1), device=weights.device)],  # filled there: a copy would wait for the GPU
         lr=lr_at(recipe, step),
         beta1=optimizer.betas[0],
         beta2=optimizer.betas[1],

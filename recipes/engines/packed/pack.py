@@ -4,21 +4,25 @@ Each keeps its own step, rows, learning rate and optimizer; which of them share 
 round and changes no result.
 """
 
+import heapq
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from recipes.engines.packed import state as states
 from recipes.engines.packed.chunk import Chunk, Member
+from recipes.engines.packed.memory import Need, Room, Size, free_bytes, padding_bytes
 from recipes.engines.packed.network import Batch, Network
 from recipes.engines.packed.optimizer import lr_at
 from recipes.engines.packed.planner import Planner
-from recipes.engines.packed.rows import Order, Row, Rows
-from recipes.engines.protocol import Diverged, Job, Report
+from recipes.engines.packed.rows import Order, Row, Rows, order_of
+from recipes.engines.protocol import LOG_NAME, Diverged, Job, Report
 from recipes.schema import Recipe
 
 VALIDATION_TOKENS = 2048  # of one forward pass without gradients
@@ -50,6 +54,11 @@ class Trial:
     seconds: float = 0.0
     plain_tokens: int = 0
 
+    def say(self, words: str) -> None:
+        """Add a line to the trial's log."""
+        with (self.job.folder / LOG_NAME).open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {words}\n")
+
     @property
     def step(self) -> int:
         return self.member.state.step
@@ -65,11 +74,13 @@ class Pack:
     Args:
         network: The base; trials of another one cannot join.
         planner: Says how many trials share a forward pass.
+        room: The memory beside the base; all that is free, if nothing else is said.
     """
 
-    def __init__(self, network: Network, planner: Planner | None = None) -> None:
+    def __init__(self, network: Network, planner: Planner | None = None, room: Room | None = None) -> None:
         self.network = network
         self.planner = planner or Planner(network.device.type)
+        self.room = room or Room(network.shape, free_bytes(network.device.type))
         self._trials: dict[int, Trial] = {}
         self._next = 0
         self._chunks: dict[tuple[int, ...], Chunk] = {}
@@ -86,12 +97,15 @@ class Pack:
         """Take a trial in, at its first step or where a checkpoint left it; returns its number.
 
         Raises:
-            InvalidInput: The trial cannot be trained as asked.
+            InvalidInput: The trial cannot be trained as asked, or needs more memory than there is.
+            NoRoom: It can, but not beside those that are in.
             TrainingFailed: The checkpoint is none of this trial's.
         """
         recipe = Recipe.model_validate(job.settings)
         sites = self.network.sites(recipe)
         rows = self._rows(str(job.train))
+        need = self.need(job)
+        self.room.check(need)
         if checkpoint is None:
             state = states.fresh(recipe, sites, self.network.device)
         else:
@@ -100,13 +114,32 @@ class Pack:
             job=job,
             member=Member(recipe.lora.rank, recipe.lora.alpha, sites, state, recipe),
             rows=rows,
-            order=Order(len(rows), recipe.train.batch_size, recipe.train.seed),
+            order=order_of(recipe, rows),
             validation=self._validation(str(job.validation)),
-            shares_prefixes=recipe.lora.dropout == 0 and recipe.packed.trees,
+            shares_prefixes=_shares_prefixes(recipe),
         )
         number, self._next = self._next, self._next + 1
         self._trials[number] = trial
+        self.room.take(number, need)
+        company = f"{len(self._trials)} {'trial' if len(self._trials) == 1 else 'trials'} in the pack"
+        trees = "prefixes shared" if trial.validation[0].rows is None and trial.shares_prefixes else "rows one by one"
+        trial.say(f"joins at step {trial.step} of {recipe.train.max_steps} | {company} | {len(sites)} layers | {trees}")
         return number
+
+    def need(self, job: Job) -> Need:
+        """The memory that a trial needs, going by its longest rows.
+
+        Raises:
+            InvalidInput: The trial cannot be trained as asked, or needs more memory than there is.
+        """
+        recipe = Recipe.model_validate(job.settings)
+        sites = self.network.sites(recipe)
+        rows = self._rows(str(job.train))
+        longest = [rows[place] for place in _longest(job.train, recipe.train.micro_batch_size)]
+        batch = self.network.batch(longest, trees=_shares_prefixes(recipe))
+        size = Size(1, batch.tokens, len(batch.layout.targets))
+        num_parameters = states.num_parameters(sites, recipe.lora.rank)
+        return self.room.need(len(longest), size, num_parameters, recipe.lora.rank * len(sites))
 
     def ask(self, number: int) -> None:
         """Have a trial advance to its next report boundary, in the rounds to come."""
@@ -123,8 +156,9 @@ class Pack:
             return False
         begun, before = time.perf_counter(), {number: self._trials[number].tokens for number in waiting}
         batches = {number: self._batches(self._trials[number]) for number in waiting}
-        for group in self._groups(waiting, batches):
-            self._train(group, [batches[number] for number in group])
+        for group, recompute in self._groups(waiting, batches):
+            with self.network.recomputing(recompute):
+                self._train(group, [batches[number] for number in group])
         self._report([number for number in waiting if self._trials[number].target == self._trials[number].step])
         took = time.perf_counter() - begun
         total = sum(self._trials[number].tokens - before[number] for number in waiting)
@@ -148,6 +182,7 @@ class Pack:
         if number in self._trials:
             self._settle(number)
             del self._trials[number]
+            self.room.leave(number)
 
     def _batches(self, trial: Trial) -> list[Batch]:
         places = trial.order.rows_of(trial.step)
@@ -156,9 +191,13 @@ class Pack:
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
         return [self.network.batch(part, trees=trial.shares_prefixes) for part in parts]
 
-    def _groups(self, waiting: Sequence[int], batches: dict[int, list[Batch]]) -> list[tuple[int, ...]]:
-        """Who shares a forward pass: trials of like size and rank, as many as the planner says."""
-        groups: list[tuple[int, ...]] = []
+    def _groups(
+        self, waiting: Sequence[int], batches: dict[int, list[Batch]]
+    ) -> Iterator[tuple[tuple[int, ...], bool]]:
+        """Who shares a forward pass: trials of like size and rank, as many as the planner says and memory allows.
+
+        With each group: whether memory asks for its activations to be computed again in backward.
+        """
         kinds: dict[tuple[Any, ...], list[int]] = {}
         for number in waiting:
             trial = self._trials[number]
@@ -168,12 +207,32 @@ class Pack:
         for numbers in kinds.values():
             numbers.sort(key=lambda number: (self._trials[number].recipe.lora.rank, number))
             tokens = max(max(part.tokens for part in batches[number]) for number in numbers)
-            size = self.planner.size(tokens, len(numbers))
-            num_groups = -(-len(numbers) // size)
-            for place in range(num_groups):  # of nearly equal size
-                start, end = (len(numbers) * one // num_groups for one in (place, place + 1))
-                groups.append(tuple(numbers[start:end]))
-        return groups
+            most, recompute = self._most(numbers, batches)
+            for group in _cut(numbers, self.planner.size(tokens, most)):
+                yield group, recompute
+
+    def _most(self, numbers: Sequence[int], batches: dict[int, list[Batch]]) -> tuple[int, bool]:
+        """How many of these trials memory lets share a pass; fewer come before computing activations again."""
+        ways = (False, True) if self.network.shape.recomputes else (False,)
+        for recompute in ways:
+            for most in range(len(numbers), 0, -1):
+                if self._allows(_cut(numbers, most), batches, recompute):
+                    return most, recompute
+        return 1, ways[-1]  # more than was estimated when the trial came: tried all the same
+
+    def _allows(self, groups: Sequence[tuple[int, ...]], batches: dict[int, list[Batch]], recompute: bool) -> bool:
+        passes, padding = [], 0
+        for group in groups:
+            members = [self._trials[number].member for number in group]
+            rank = max(member.rank for member in members)
+            layers = {site.name for member in members for site in member.sites}
+            padded = states.num_parameters(self.network.sites_of(tuple(layers)), rank)
+            own = (member.state.weights.numel() for member in members)
+            padding += sum(padding_bytes(one, padded, self.network.shape.number_bytes) for one in own)
+            parts = [part for number in group for part in batches[number]]
+            size = Size(len(group), max(part.tokens for part in parts), max(len(part.layout.targets) for part in parts))
+            passes.append((size, rank * len(layers)))
+        return all(self.room.allows(size, adapted, padding, recompute=recompute) for size, adapted in passes)
 
     def _train(self, group: tuple[int, ...], batches: list[list[Batch]]) -> None:
         chunk = self._chunk(group)
@@ -188,7 +247,10 @@ class Pack:
             trial.loss = loss
             trial.tokens += tokens
             trial.seconds += took * tokens / sum(computed)
-            trial.plain_tokens += sum(part.layout.num_plain for part in parts)
+            plain = sum(part.layout.num_plain for part in parts)
+            trial.plain_tokens += plain
+            at = f"step {trial.step} | loss {loss:.4f} | {tokens} tokens computed for {plain}"
+            trial.say(f"{at} | {len(group)} in the pass, {took:.3f} s")
             if not math.isfinite(loss):
                 self._diverged(trial, "training", loss, trial.step + 1)
 
@@ -219,11 +281,13 @@ class Pack:
             "train/lr": lr_at(trial.recipe, trial.step),
             "train/tokens_per_s": trial.plain_tokens / max(1e-9, trial.seconds),
         }
+        trial.say(f"at step {trial.step}: " + ", ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
         trial.seconds, trial.plain_tokens = 0.0, 0
         trial.target, trial.outcome = None, Report(trial.step, metrics, trial.step >= trial.recipe.train.max_steps)
 
     def _diverged(self, trial: Trial, split: str, loss: float, step: int) -> None:
         trial.target, trial.outcome = None, Diverged(f"the {split} loss is {loss} at step {step}")
+        trial.say(str(trial.outcome))
 
     def _chunk(self, group: tuple[int, ...]) -> Chunk:
         """The chunk of these trials; those that hold one of them are dissolved first."""
@@ -250,3 +314,21 @@ class Pack:
                 part = []
             part.append(row)
         return (*batches, *([self.network.batch(part)] if part else []))
+
+
+def _shares_prefixes(recipe: Recipe) -> bool:
+    return recipe.lora.dropout == 0 and recipe.packed.trees
+
+
+def _cut(numbers: Sequence[int], size: int) -> list[tuple[int, ...]]:
+    """Groups of at most so many, of nearly equal size."""
+    count = -(-len(numbers) // size)
+    ends = [len(numbers) * place // count for place in range(count + 1)]
+    return [tuple(numbers[start:end]) for start, end in pairwise(ends)]
+
+
+def _longest(path: Path, number: int) -> list[int]:
+    """The rows with the longest texts: none is tokenised to find them."""
+    with path.open("rb") as file:
+        lengths = [len(line) for line in file]
+    return heapq.nlargest(number, range(len(lengths)), key=lengths.__getitem__)

@@ -3,10 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from recipes.generation import tokens_and_labels
+from recipes.generation import Messages, tokens_and_labels
+from recipes.schema import Recipe
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,25 @@ class Row:
 
 
 class Rows(Sequence[Row]):
-    """The rows of a JSONL file, each tokenised when it is first asked for: a short trial never sees most of them."""
+    """Conversations, each tokenised when it is first asked for: a short trial never sees most of them.
 
-    def __init__(self, path: Path, tokenizer: Any) -> None:
+    Args:
+        source: A JSONL file, or the conversations themselves.
+    """
+
+    def __init__(self, source: Path | Sequence[Messages], tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        with path.open(encoding="utf-8") as file:
-            self._messages = [json.loads(line)["messages"] for line in file]
+        self._messages = _read(source) if isinstance(source, Path) else source
         self._rows: dict[int, Row] = {}
+
+    @cached_property
+    def alike(self) -> tuple[int, ...]:
+        """All rows, those that begin alike next to each other.
+
+        They go by their texts, not by their tokens: that puts the same rows together, and needs no tokens of any.
+        """
+        texts = [[(message["role"], message["content"]) for message in messages] for messages in self._messages]
+        return tuple(sorted(range(len(texts)), key=texts.__getitem__))
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -50,6 +64,11 @@ class Rows(Sequence[Row]):
         return self._rows[place]
 
 
+def _read(path: Path) -> list[Messages]:
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line)["messages"] for line in file]
+
+
 class Order:
     """Which rows each optimizer step of a trial sees: a fresh shuffle an epoch, the last step of an epoch may be short.
 
@@ -59,7 +78,8 @@ class Order:
 
     def __init__(self, num_rows: int, batch_size: int, seed: int) -> None:
         self._num_rows, self._batch_size, self._seed = num_rows, batch_size, seed
-        self._epoch, self._shuffle = -1, [0]
+        self._epoch = -1
+        self._batches: list[list[int]] = []
 
     @property
     def steps_per_epoch(self) -> int:
@@ -72,6 +92,42 @@ class Order:
 
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(self._seed + epoch)
-            self._epoch, self._shuffle = epoch, torch.randperm(self._num_rows, generator=generator).tolist()
-        return self._shuffle[place * self._batch_size : (place + 1) * self._batch_size]
+            self._batches = self._draw(torch.Generator().manual_seed(self._seed + epoch))
+            self._epoch = epoch
+        return self._batches[place]
+
+    def _draw(self, generator: Any) -> list[list[int]]:
+        """The batches of one epoch."""
+        import torch
+
+        return self._cut(torch.randperm(self._num_rows, generator=generator).tolist())
+
+    def _cut(self, rows: Sequence[int]) -> list[list[int]]:
+        return [list(rows[start : start + self._batch_size]) for start in range(0, self._num_rows, self._batch_size)]
+
+
+class Regrouped(Order):
+    """The same, with rows that begin alike in one batch: more is shared, and a trial learns something else.
+
+    An epoch cuts the rows as they stand in ``alike`` into batches and shuffles the batches. It begins to cut at a
+    random row, so that the next epoch has other batches; any of its steps may be the short one.
+    """
+
+    def __init__(self, alike: Sequence[int], batch_size: int, seed: int) -> None:
+        super().__init__(len(alike), batch_size, seed)
+        self._alike = alike
+
+    def _draw(self, generator: Any) -> list[list[int]]:
+        import torch
+
+        start = int(torch.randint(self._num_rows, (), generator=generator))
+        batches = self._cut([*self._alike[start:], *self._alike[:start]])
+        return [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def order_of(recipe: Recipe, rows: Rows) -> Order:
+    """The order in which a trial of this recipe visits the rows."""
+    train = recipe.train
+    if recipe.packed.regroup:
+        return Regrouped(rows.alike, train.batch_size, train.seed)
+    return Order(len(rows), train.batch_size, train.seed)

@@ -206,12 +206,12 @@ def test_bfloat16_follows_float32(bench: Bench) -> None:
         assert one != other
 
 
-FAMILIES = {
+FAMILIES: dict[str, dict[str, Any]] = {
     "qwen2": {"use_sliding_window": False},
     "qwen3": {"head_dim": 8, "use_sliding_window": False},
     "mistral": {"sliding_window": None},
 }
-OTHERS = {
+OTHERS: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "phi3": ({"sliding_window": None}, ["*_proj"], "tree attention is hooked into llama"),
     "mistral": ({"sliding_window": 16}, ["*_proj"], "the base attends within a window of 16 tokens"),
 }

@@ -1,0 +1,290 @@
+"""What a pack takes of its device's memory, by arithmetic: how many trials beside the base, how large a pass may be.
+
+The tensors of a pass are counted as transformers' Llama and this engine make them; the tests hold the estimate against
+what a pass really had alive at its peak. Nothing here loads torch before memory is measured.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from recipes.engines.protocol import TrainingFailed
+from sweeps.errors import InvalidInput, Problem
+
+GIB = 2**30
+USABLE = 0.9  # of what is free: the rest goes to the allocator's gaps and the libraries' workspaces
+NF4_BYTES = 0.516  # a weight: 4 bits, 8 for the scale of 64, 32 for that of 256 scales (Dettmers et al. 2023)
+STATE_BYTES = 12  # an adapter's number in float32: its weight and Adam's two moments
+CHUNK_BYTES = 16  # the same beside its neighbours', and its gradient
+WAY_OUT = (
+    "set a smaller train.micro_batch_size or lora.rank, or base.quantize: nf4, or engine: nemo with parallel.gpus of 2 "
+    "or more"
+)
+
+
+class NoRoom(TrainingFailed):
+    """A trial that fits on the device does not fit beside those that train there now."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A base, as the memory of a pass depends on it.
+
+    Attributes:
+        hidden, intermediate: Width of the residual stream, and of the feed-forward layers.
+        queries, keys: Width of all heads' queries, and of all keys (values are as wide).
+        repeats_keys: Attention copies keys and values for each head of a group.
+        norms_queries: Queries and keys are normalised before attention (Qwen 3).
+        dense_mask: Attention is handed a mask of tokens × tokens.
+        number_bytes: Of a number of the type that it computes in.
+        unpacked: Numbers of the largest weight that is unpacked from 4 bits for each use; 0 where none is.
+        recomputes: Its layers can be computed again in backward.
+    """
+
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    queries: int
+    keys: int
+    vocabulary: int
+    number_bytes: int
+    repeats_keys: bool = True
+    norms_queries: bool = False
+    dense_mask: bool = False
+    unpacked: int = 0
+    recomputes: bool = True
+
+
+def shape_of(config: Any, number_bytes: int, **more: Any) -> Shape:
+    """The shape that a configuration of transformers describes; ``more`` are further fields."""
+    config = config.get_text_config()
+    heads = config.num_attention_heads
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return Shape(
+        hidden=config.hidden_size,
+        intermediate=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
+        layers=config.num_hidden_layers,
+        heads=heads,
+        queries=heads * width,
+        keys=key_heads * width,
+        vocabulary=config.vocab_size,
+        number_bytes=number_bytes,
+        **more,
+    )
+
+
+@dataclass(frozen=True)
+class Size:
+    """A pass.
+
+    Attributes:
+        trials: That share it.
+        tokens: Of each, padding included.
+        targets: Of each, that the loss looks at.
+    """
+
+    trials: int
+    tokens: int
+    targets: int
+
+
+def base_bytes(num_parameters: int, number_bytes: int, num_quantized: int = 0) -> int:
+    """Of a base in memory.
+
+    Args:
+        num_quantized: How many of its parameters are kept in NF4: those of linear layers but the output projection.
+    """
+    return int((num_parameters - num_quantized) * number_bytes + num_quantized * NF4_BYTES)
+
+
+def slot_bytes(num_parameters: int, number_bytes: int) -> int:
+    """Of a trial that trains beside others: its state, its place in a chunk, and the copy that a pass computes with."""
+    return num_parameters * (STATE_BYTES + CHUNK_BYTES + _copy(number_bytes))
+
+
+def padding_bytes(num_parameters: int, num_padded: int, number_bytes: int) -> int:
+    """What padding a trial's adapter to ``num_padded`` parameters adds to its slot."""
+    return (num_padded - num_parameters) * (CHUNK_BYTES + _copy(number_bytes))
+
+
+def pass_bytes(shape: Shape, size: Size, adapted: int, *, recompute: bool) -> int:
+    """Of a forward and backward pass, at its peak, beside the base and the slots.
+
+    Args:
+        adapted: Rank times the number of adapted layers of the whole base.
+        recompute: Activation checkpointing: each layer keeps its input alone, and computes the rest again in backward.
+    """
+    number, layers = shape.number_bytes, shape.layers
+    keys = shape.queries if shape.repeats_keys else shape.keys
+    # Kept until backward: the inputs of both norms in float32; what the projections take in (three of them share one
+    # tensor, and two); queries, keys, values, attention's output, twice, and its logsumexp; four of the feed-forward.
+    layer = 8 * shape.hidden + 4 * shape.heads + 8
+    layer += number * (2 * shape.hidden + 3 * shape.queries + 2 * keys + 4 * shape.intermediate + adapted // layers)
+    if shape.norms_queries:
+        layer += 4 * (shape.queries + shape.keys)
+    # In passing: gradients within the layer that backward is at.
+    passing = number * (3 * shape.intermediate + 2 * shape.hidden + 2 * shape.queries)
+    # Around the layers: embeddings, last norm, outputs and their gradient, positions and rotations.
+    around = (4 + 5 * number) * shape.hidden + 4 * number * shape.queries // shape.heads + 64
+    tokens = size.trials * size.tokens
+    kept = tokens * (around + layers * (number * shape.hidden if recompute else layer))
+    # Each layer keeps the dense mask as numbers to add.
+    pairs = size.trials * size.tokens**2 if shape.dense_mask else 0
+    mask = pairs * (1 + number * (1 if recompute else layers))
+    backward = tokens * (passing + (layer if recompute else 0)) + shape.unpacked * number
+    return kept + mask + max(backward, loss_bytes(shape, size.trials * size.targets))
+
+
+def loss_bytes(shape: Shape, targets: int) -> int:
+    """Of the largest slice of logits, with what is computed from it; see ``packed.loss``."""
+    from recipes.engines.packed.loss import MAX_LOGITS
+
+    return 8 * min(max(MAX_LOGITS, shape.vocabulary), targets * shape.vocabulary)
+
+
+def answer_bytes(shape: Shape, prompt_tokens: int, new_tokens: int) -> int:
+    """Of one row that is being answered, at its peak: its own keys and values, or the pass that reads its prompt."""
+    number = shape.number_bytes
+    both = 2 * shape.layers * shape.keys * number
+    reading = number * (3 * shape.intermediate + 4 * shape.hidden + 3 * shape.queries) + 4 * shape.hidden
+    writing = both * (prompt_tokens + new_tokens) * (1 + 1 / shape.layers)  # a layer's are copied when rows end
+    return int(max(prompt_tokens * (reading + both), writing + prompt_tokens * both) + 8 * shape.vocabulary)
+
+
+def rows_at_once(shape: Shape, free: int, shared_tokens: int, prompt_tokens: int, new_tokens: int) -> int:
+    """How many rows can be answered together; at least one.
+
+    Args:
+        free: See ``free_bytes``.
+        shared_tokens: That all prompts begin with, kept once for each adapter; here one adapter a row, at the worst.
+        prompt_tokens: Of the longest prompt, without these.
+    """
+    shared = 2 * shape.layers * shape.keys * shape.number_bytes * shared_tokens
+    return max(1, int(free * USABLE) // (answer_bytes(shape, prompt_tokens, new_tokens) + shared))
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that one trial needs: always, and for its largest pass, alone; and whether that pass must be recomputed."""
+
+    slot: int
+    largest_pass: int
+    recompute: bool
+
+
+class Room:
+    """The memory that a pack's trials share.
+
+    Args:
+        free: Bytes beside the base, with no trial in the pack; see ``free_bytes``.
+    """
+
+    def __init__(self, shape: Shape, free: int) -> None:
+        self.shape, self.free = shape, free
+        self.usable = int(free * USABLE)
+        self._needs: dict[int, Need] = {}
+
+    def need(self, rows: int, size: Size, num_parameters: int, adapted: int) -> Need:
+        """What a trial needs of a pack that it has to itself.
+
+        Args:
+            rows: Of its largest pass, for the message.
+            size: Of that pass.
+            adapted: See ``pass_bytes``.
+
+        Raises:
+            InvalidInput: More than there is.
+        """
+        slot = slot_bytes(num_parameters, self.shape.number_bytes)
+        ways = (False, True) if self.shape.recomputes else (False,)
+        passes = [pass_bytes(self.shape, size, adapted, recompute=recompute) for recompute in ways]
+        for recompute, largest in zip(ways, passes, strict=True):
+            if slot + largest <= self.usable:
+                return Need(slot, largest, recompute)
+        least = passes[-1]
+        again = " with activations computed again" if self.shape.recomputes else ""
+        rule = (
+            f"the trial needs {gib(slot + least)}: {gib(slot)} for its adapter and optimizer, {gib(least)} for a pass "
+            f"of {rows} {'row' if rows == 1 else 'rows'} ({size.tokens:,} tokens){again}; beside the base "
+            f"{gib(self.usable)} of {gib(self.free)} can be used"
+        )
+        raise InvalidInput(Problem("train.micro_batch_size" if least > slot else "lora.rank", rule, WAY_OUT))
+
+    def check(self, need: Need) -> None:
+        """Whether a trial fits beside those that are in.
+
+        Raises:
+            NoRoom: It does not.
+        """
+        slots, largest = self._taken([*self._needs.values(), need])
+        if slots + largest > self.usable:
+            left = max(0, self.usable - sum(self._taken(self._needs.values())))
+            trials = "1 trial" if len(self._needs) == 1 else f"{len(self._needs)} trials"
+            raise NoRoom(f"a trial that needs {gib(need.slot)} finds {gib(left)} beside {trials}")
+
+    def take(self, number: int, need: Need) -> None:
+        """Keep a trial's slot for it."""
+        self._needs[number] = need
+
+    def leave(self, number: int) -> None:
+        """Give a trial's slot back."""
+        self._needs.pop(number, None)
+
+    def most_slots(self, need: Need) -> int:
+        """How many trials that need as much fit into an empty pack."""
+        return (self.usable - need.largest_pass) // max(1, need.slot)
+
+    def allows(self, size: Size, adapted: int, padding: int, *, recompute: bool) -> bool:
+        """Whether a pass fits beside all slots.
+
+        Args:
+            adapted: See ``pass_bytes``.
+            padding: See ``padding_bytes``, of all its trials.
+        """
+        slots, _ = self._taken(self._needs.values())
+        return slots + padding + pass_bytes(self.shape, size, adapted, recompute=recompute) <= self.usable
+
+    @staticmethod
+    def _taken(needs: Collection[Need]) -> tuple[int, int]:
+        return sum(need.slot for need in needs), max((need.largest_pass for need in needs), default=0)
+
+
+def free_bytes(device: str, packs: int = 1) -> int:
+    """Memory that one pack may fill.
+
+    Args:
+        device: "cpu" or "cuda".
+        packs: How many share a CPU's memory; a GPU has one.
+    """
+    if device == "cuda":
+        import torch
+
+        free, _ = torch.cuda.mem_get_info()
+        return int(free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated())  # what torch keeps for itself
+    import psutil
+
+    return int(psutil.virtual_memory().available // packs)
+
+
+def refuse_base(num_parameters: int, number_bytes: int, *, quantized: bool, free: int) -> None:
+    """Refuse a base that cannot be loaded, before it is.
+
+    Raises:
+        InvalidInput: Even counted low, it is larger than what is free.
+    """
+    least = base_bytes(num_parameters, number_bytes, num_parameters if quantized else 0)
+    if least > free:
+        rule = f"the base takes {gib(least)} ({num_parameters:,} parameters), and {gib(free)} of memory are free"
+        nf4 = "" if quantized else "base.quantize: nf4, "
+        raise InvalidInput(Problem("base.path", rule, f"set {nf4}a smaller base, or engine: nemo with parallel.gpus"))
+
+
+def gib(num_bytes: int) -> str:
+    """In words."""
+    return f"{num_bytes / GIB:.1f} GiB" if num_bytes >= GIB / 10 else f"{num_bytes / 2**20:,.1f} MiB"
+
+
+def _copy(number_bytes: int) -> int:
+    return number_bytes if number_bytes != 4 else 0  # in float32 a pass computes with the weights themselves

@@ -1,0 +1,33 @@
+"""``python -m tests.benchmarks``: measure Podium against its peers, side by side, and write ``results/``.
+
+python -m tests.benchmarks                          # everything, about an hour on two cores
+python -m tests.benchmarks --only packing decoding  # some parts
+python -m tests.benchmarks --repeats 3              # fewer turns
+"""
+
+import argparse
+import logging
+
+from tests.benchmarks import end_to_end, engine
+
+PARTS = (*engine.PARTS, "end_to_end")
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="some parts alone")
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each peer (default: 5)")
+    arguments = parser.parse_args()
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for part in arguments.only:
+        print(f"{part} …", flush=True)
+        if part == "end_to_end":
+            end_to_end.run(arguments.repeats)
+        else:
+            engine.run(part, arguments.repeats)
+
+
+if __name__ == "__main__":
+    main()

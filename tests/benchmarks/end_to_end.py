@@ -1,0 +1,104 @@
+"""The demo's twenty trials from nothing to scores: Podium against Ray Tune with a PEFT process for each trial.
+
+Wall seconds on this machine, both with the same points, rows, steps, validation and evaluation: first the full grid,
+then with the same early stopping. Podium's seconds count from the command's start to the end of its last trial.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.report import ROOT, ratios, report
+from tracking.ledger import read
+
+FULL, HALVING = "full grid", "the same ASHA"
+STOP_EARLY = {FULL: "null", HALVING: "{algorithm: asha, metric: val/loss, mode: min, grace: 0.25, reduction: 3}"}
+SWEEP = """\
+name: end-to-end
+recipe: tiny_commerce_sft
+pools: [cpu]
+set: {{packed.trees: {trees}}}
+space:
+  optimizer.name: choice(adam, adamw)
+  optimizer.lr: loguniform(5e-4, 4e-2)
+  optimizer.weight_decay: {{when: optimizer.name == adamw, value: choice(0.0, 0.01, 0.1)}}
+  schedule.min_lr_ratio: uniform(0.0, 0.3)
+  lora.rank: choice(4, 8, 16, 32)
+search: {{algorithm: random, trials: 20, seed: 0, start_at: default}}
+stop_early: {early}
+evaluate: {{metrics: [shopping], dev: 64, challenge: 8, latency_top: 0}}
+"""
+
+
+def run(repeats: int) -> None:
+    """Measure ``repeats`` turns of each kind and write the report."""
+    rows = []
+    for kind in (FULL, HALVING):
+        peer, podium, champions = [], [], []
+        for _ in range(repeats):
+            theirs, ours = _peer(kind), _podium(kind)
+            peer.append(theirs["seconds"])
+            podium.append(ours["seconds"])
+            champions.append([_best(theirs["trials"]), _best(ours["trials"])])
+            print(f"{kind}: Ray Tune + PEFT {peer[-1]:.0f} s, Podium {podium[-1]:.0f} s", flush=True)
+        rows.append(
+            {
+                "sweep": kind,
+                "Ray Tune + PEFT ÷ Podium": ratios(peer, podium),
+                "Ray Tune + PEFT s": peer,
+                "Podium s": podium,
+                "lowest val/loss: theirs, ours": "; ".join(f"{one}, {other}" for one, other in champions),
+            }
+        )
+    rows.append({"sweep": f"{FULL}, rows one by one", "Podium s": [_podium(FULL, trees=False)["seconds"]]})
+    rows.append({"sweep": f"{FULL}, engine nemo", "Podium s": [_podium(FULL, engine="nemo")["seconds"]]})
+    report("end_to_end", rows, {"sweep": SWEEP, "seconds": "wall, from nothing to the last trial's score"})
+
+
+def _peer(kind: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        sweep, out = _write(Path(folder), kind), Path(folder) / "out.json"
+        began = time.time()
+        _call(folder, "-m", "tests.benchmarks.ray_tune_peft", str(sweep), str(out))
+        content: dict[str, Any] = json.loads(out.read_text())
+        return {**content, "seconds": time.time() - began}
+
+
+def _podium(kind: str, *, trees: bool = True, engine: str = "packed") -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        sweep = _write(Path(folder), kind, trees)
+        began = time.time()
+        _call(folder, "-m", "launchers.cli", "submit", str(sweep), f"set.engine={engine}")
+        run_folder = Path(folder) / "home" / "runs" / "end-to-end"
+        state = read(run_folder)
+        ends = [json.loads(line) for line in (run_folder / "ledger.jsonl").read_text().splitlines()]
+        last = max(event["t"] for event in ends if event["event"] == "state" and event["state"] in ("DONE", "STOPPED"))
+        return {"seconds": last - began, "trials": {key: trial.metrics for key, trial in state.trials.items()}}
+
+
+def _best(trials: dict[str, dict[str, Any]]) -> str:
+    """The trial with the lowest validation loss, with that loss and its score."""
+    done = {key: metrics for key, metrics in trials.items() if metrics.get("val/loss") is not None}
+    key = min(done, key=lambda trial: done[trial]["val/loss"])
+    score = done[key].get("quality/score")
+    return f"{key} {done[key]['val/loss']:.4f}" + (f" (score {score:.3f})" if score is not None else "")
+
+
+def _write(folder: Path, kind: str, trees: bool = True) -> Path:
+    path = folder / "end_to_end.yaml"
+    path.write_text(SWEEP.format(early=STOP_EARLY[kind], trees=str(trees).lower()))
+    return path
+
+
+def _call(folder: str, *arguments: str) -> None:
+    environment = {**os.environ, "PODIUM_HOME": f"{folder}/home", "RAY_DEDUP_LOGS": "0"}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(arguments)} ended with {done.returncode}:\n{done.stderr[-3000:]}")

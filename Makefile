@@ -44,7 +44,7 @@ endef
 export FUNCTIONS
 LOAD = eval "$$FUNCTIONS"; unset FUNCTIONS
 
-.PHONY: help demo test test-slow base lint clean
+.PHONY: help demo test test-slow bench bench-gpu base lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -52,6 +52,8 @@ help:
 	@echo 'make test       install what is missing, then lint, types, import rules and tests'
 	@echo 'make test-slow  the tests that take minutes'
 	@echo 'make lint       ruff, mypy and import-linter alone'
+	@echo 'make bench      measure the packed engine on this machine'\''s CPU, into tests/benchmarks/results/'
+	@echo 'make bench-gpu  the same on an NVIDIA GPU, which needs 60 GiB of memory'
 	@echo 'make base       pre-train the demo'\''s base model again, into recipes/commerce/base/'
 	@echo 'make clean      remove caches and build outputs; sweeps (.podium) and $(VENV) stay'
 	@echo
@@ -79,6 +81,12 @@ test: lint
 
 test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -m slow
+
+bench: $(STAMP)
+	@$(BIN)/python -m tests.benchmarks
+
+bench-gpu: $(STAMP)
+	@$(BIN)/python -m tests.benchmarks.gpu
 
 lint: $(STAMP)
 	@$(LOAD); \

@@ -4,8 +4,11 @@ Whatever happens to the pack, the trial is the client's: it joins again, the sam
 the trial's last checkpoint, and Ray Tune counts no failure.
 """
 
+import os
+import signal
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +48,7 @@ class PackSlot:
         self._token = ""
         self._busy_before = 0.0  # of slots that were lost
         self._busy = 0.0
+        self._process = ("", 0)  # the pack's node and process
         self.labels: dict[str, str] = {}  # of the pack's node
         self._join()
 
@@ -122,7 +126,7 @@ class PackSlot:
                 if "error" in answer:
                     raise _error_of(answer)
                 if answer["joined"]:
-                    self.labels = answer["labels"]
+                    self.labels, self._process = answer["labels"], (answer["node"], answer["pid"])
                     return
             time.sleep(0.2)
         raise TrainingFailed(f"no pack took the trial within {JOIN_S:.0f} s")
@@ -144,9 +148,9 @@ class PackSlot:
                 now = self._beat()
                 if now != beat:
                     beat, since = now, time.monotonic()
-                elif time.monotonic() - since > HUNG_S:
-                    ray.kill(self._pack, no_restart=False)
-                    raise _Lost(f"it did nothing for {HUNG_S:.0f} s") from None
+                elif time.monotonic() - since > (JOIN_S if method == "join" else HUNG_S):  # it may be loading its base
+                    self._end_pack()
+                    raise _Lost("it did nothing for too long") from None
                 continue
             except ray.exceptions.RayError as error:
                 time.sleep(0.2)  # Ray is starting it anew
@@ -154,6 +158,16 @@ class PackSlot:
             if answer is not None and answer.get("error") == "gone":
                 raise _Lost(answer["message"])
             return answer
+
+    def _end_pack(self) -> None:
+        """End a pack that hangs; Ray starts it anew. Ray asks a process to end, which one that is stopped cannot."""
+        import ray
+
+        node, pid = self._process
+        ray.kill(self._pack, no_restart=False)
+        if node == ray.get_runtime_context().get_node_id():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _beat(self) -> int:
         import ray

@@ -80,7 +80,8 @@ class PackWorker:
             client: Its actor, in a list, so that Ray hands over the handle itself; its death frees the slot.
 
         Returns:
-            ``joined`` (False: all slots are taken, or memory has no room for one more) and the ``labels`` of this
+            ``joined`` (False: all slots are taken, or memory has no room for one more), this process's ``pid``, its
+            ``node``, and the ``labels`` of this
             node; or an error.
         """
         return self._do(lambda: self._join(token, job, checkpoint, client))
@@ -137,12 +138,15 @@ class PackWorker:
         """What the planner has decided and measured."""
         packs = list(self._packs.values())
         if not packs:
-            return {"chunks": {}, "measured": {}, "why_no_trees": None}
+            return {"chunks": {}, "measured": {}, "why_no_trees": None, "why_no_flex": None}
+        from recipes.engines.packed import flex
+
         planner = packs[0].planner
         return {
             "chunks": planner.decisions,
             "measured": planner.measured,
             "why_no_trees": packs[0].network.why_no_trees,
+            "why_no_flex": flex.why_not(),  # on a GPU
         }
 
     def evaluate(self, jobs: list[EvaluationJob]) -> list[dict[str, Any]]:
@@ -199,7 +203,7 @@ class PackWorker:
         self._slots[token] = _Slot(pack, number)
         if client:
             threading.Thread(target=self._watch, args=(token, client[0]), daemon=True, name="client").start()
-        return {"joined": True, "labels": _node_labels()}
+        return {"joined": True, "labels": _node_labels(), "node": _node(), "pid": os.getpid()}
 
     def _pack(self, base: str, settings: dict[str, Any]) -> Any:
         """The pack of a base, loaded when it is first asked for."""
@@ -338,8 +342,14 @@ def _told(error: Exception) -> dict[str, Any]:
     return {"error": "training", "message": str(error) if known else f"{type(error).__name__}: {error}"}
 
 
+def _node() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
 def _node_labels() -> dict[str, str]:
     import ray
 
-    here = ray.get_runtime_context().get_node_id()
+    here = _node()
     return next((dict(node.get("Labels", {})) for node in ray.nodes() if node["NodeID"] == here), {})

@@ -29,9 +29,10 @@ def make_packs(built: Built, ledger: Ledger, have: Mapping[str, int]) -> "Packs"
     spec = built.sweep.spec
     base = str(locate(recipe.base, built.base_dir) or recipe.base.path)
     step_tokens = int(built.sweep.facts.tokens_per_row * recipe.train.micro_batch_size)
+    at_once = min(spec.search.num_trials, spec.concurrency or spec.search.num_trials)
     plan = ledger.folder / PLAN
     decisions = json.loads(plan.read_text(encoding="utf-8"))["chunks"] if plan.is_file() else {}
-    return Packs(built.pools, have, (base, settings["base"]), step_tokens, spec.search.num_trials, decisions)
+    return Packs(built.pools, have, (base, settings["base"]), step_tokens, at_once, decisions)
 
 
 def keep_plan(folder: Path, told: dict[str, Any], say: Callable[[str], None]) -> None:
@@ -52,7 +53,7 @@ class Packs:
         have: Units (GPUs, cores) of each pool.
         base: The base that most trials adapt; see :class:`launchers.pack_worker.PackWorker`.
         step_tokens: What a trial computes in one forward pass, about.
-        num_trials: Of the whole sweep: more slots than that are never needed.
+        at_once: The most trials that may run at once: more packs, or slots, are never needed.
         decisions: What the planner measured in an earlier session.
     """
 
@@ -62,16 +63,14 @@ class Packs:
         have: Mapping[str, int],
         base: tuple[str, dict[str, Any]],
         step_tokens: int,
-        num_trials: int,
+        at_once: int,
         decisions: dict[str, int],
     ) -> None:
         import ray
 
         gpu = pools[0].device == "gpu"
-        units = [pool for pool in pools for _ in range(have[pool.name])]
-        self.slots_per_pack = max(
-            1, min(slots_worth("cuda" if gpu else "cpu", step_tokens), -(-num_trials // len(units)))
-        )
+        units = [pool for pool in pools for _ in range(have[pool.name])][:at_once]
+        self.slots_per_pack = max(1, min(slots_worth("cuda" if gpu else "cpu", step_tokens), -(-at_once // len(units))))
         self.names: tuple[str, ...] = tuple(f"pack-{number}" for number in range(len(units)))
         self._handles = []
         self._assigned: dict[str, int] = {}  # our trial's id: the pack that it is sent to

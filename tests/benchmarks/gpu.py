@@ -1,15 +1,17 @@
 """The packed engine on one NVIDIA GPU, on a base of Llama 3.1 8B's shape with random weights: nothing is downloaded.
 
-    python -m tests.benchmarks.gpu                            # every part, each under ten minutes
-    python -m tests.benchmarks.gpu --only single --only tree  # some of them; each part writes its own report
-    python -m tests.benchmarks.gpu --small                    # every part on the CPU, with a tiny base: a rehearsal
+    python -m tests.benchmarks.gpu                     # every part, each under ten minutes
+    python -m tests.benchmarks.gpu --only single tree  # some of them; each part writes its own report
+    python -m tests.benchmarks.gpu --small             # every part on the CPU, with a tiny base: a rehearsal
 
 What is compared takes turns; the tables have medians, lowest and highest. Without a GPU nothing is measured.
 """
 
 import argparse
 import gc
+import logging
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,7 @@ from xml.etree import ElementTree
 from tests.benchmarks import gpu_packs
 from tests.benchmarks.gpu_packs import Setting
 from tests.benchmarks.report import RESULTS, ROOT, alternate, ratios, report, table
+from tests.benchmarks.shapes import random_rows
 
 TURNS_S = 240.0  # of all turns of one comparison: fewer turns where a GPU is slow
 CONTRACT_S = 560.0
@@ -165,10 +168,9 @@ def exact(setting: Setting, folder: Path) -> tuple[Rows, dict[str, Any]]:
     from recipes.schema import Recipe
     from tests.peers import PeftTrial
 
-    steps = 10
-    shape = gpu_packs.EXACT
+    steps, shape = (3, gpu_packs.TINY) if setting.small else (10, gpu_packs.EXACT)
     network = gpu_packs.network_of(shape, "float32", setting.device)
-    rows = [gpu_packs.random_rows(4, 200, 60, 30, seed, shape["vocab_size"]) for seed in range(4)]
+    rows = [random_rows(4, 200, 60, 30, seed, shape["vocab_size"]) for seed in range(4)]
     expected = []
     for place, batch in enumerate(rows):
         model = gpu_packs.plain_model(shape, "float32", setting.device)
@@ -237,10 +239,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.gpu", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--only", action="append", choices=list(PARTS), help="this part; may be given several times")
+    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS), help="some parts alone")
     parser.add_argument("--small", action="store_true", help="a rehearsal on the CPU: its figures mean nothing")
     parser.add_argument("--repeats", type=int, default=7, help="turns of each comparison, at most (default: 7)")
-    parser.add_argument("--to", type=Path, default=None, help="folder of the reports (default: results/ beside this file)")
+    parser.add_argument("--to", type=Path, default=None, help="folder of the reports (default: results/)")
     given = parser.parse_args(arguments)
     if given.repeats < 1:
         parser.error(f"--repeats must be at least 1, but got {given.repeats}")
@@ -257,8 +259,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import torch
 
         torch.set_num_threads(1)  # tiny products gain nothing by a second one
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     code = 0
-    for name in given.only or PARTS:
+    for name in given.only:
         print(f"{name} …", file=sys.stderr, flush=True)
         try:
             with tempfile.TemporaryDirectory() as folder:
@@ -313,8 +317,9 @@ def _limit(setting: Setting, network: Any) -> float:
 
     multiply()
     (seconds,) = alternate(multiply, repeats=5, wall=True)
-    rate = 10 * 2 * size**3 / sorted(seconds)[2]
-    return rate / (FLOPS * sum(one.numel() for one in network.model.parameters()))
+    rate = 10 * 2 * size**3 / statistics.median(seconds)
+    num_parameters = sum(int(one.numel()) for one in network.model.parameters())
+    return rate / (FLOPS * num_parameters)
 
 
 def _attention(network: Any) -> str:

@@ -14,7 +14,7 @@ from recipes.schema import Base, Recipe
 from tests.benchmarks.shapes import random_rows
 from tests.recipes.tiny import tiny_settings
 
-LLAMA_3_1_8B = {  # its configuration on the Hugging Face hub
+LLAMA_3_1_8B: dict[str, Any] = {  # its configuration on the Hugging Face hub
     "hidden_size": 4096,
     "intermediate_size": 14336,
     "num_hidden_layers": 32,
@@ -23,7 +23,7 @@ LLAMA_3_1_8B = {  # its configuration on the Hugging Face hub
     "vocab_size": 128_256,
     "max_position_embeddings": 131_072,
 }
-TINY = {
+TINY: dict[str, Any] = {
     "hidden_size": 64,
     "intermediate_size": 176,
     "num_hidden_layers": 2,
@@ -32,7 +32,8 @@ TINY = {
     "vocab_size": 512,
     "max_position_embeddings": 4096,
 }
-EXACT = {**TINY, "hidden_size": 256, "num_hidden_layers": 4, "initializer_range": 0.1}  # heads wide enough for a GPU
+# With heads wide enough for a GPU's attention.
+EXACT: dict[str, Any] = {**TINY, "hidden_size": 256, "num_hidden_layers": 4, "initializer_range": 0.1}
 
 Step = Callable[[], None]
 
@@ -131,9 +132,9 @@ def settings_of(place: int, rows: int, **more: Any) -> dict[str, Any]:
 
 def batches(setting: Setting, trials: int, rows: int, shared: int, own: int, completion: int) -> list[list[Row]]:
     """The rows of each trial."""
-    counts = [setting.tokens(count) if count else 0 for count in (shared, own, completion)]
+    shared, own, completion = (setting.tokens(count) if count else 0 for count in (shared, own, completion))
     vocabulary = setting.shape["vocab_size"]
-    return [random_rows(rows, *counts, seed, vocabulary) for seed in range(trials)]
+    return [random_rows(rows, shared, own, completion, seed, vocabulary) for seed in range(trials)]
 
 
 def pack_of(

@@ -26,6 +26,7 @@ EVENTS: list[dict[str, Any]] = [
     {"event": "cost", "kind": "training", "pool": "p", "unit_s": 1.0, "usd": 0.5, "trial": "a"},
     {"event": "note", "text": "a disk was slow"},
     {"event": "champion", "champion": {"champion": "a"}},
+    {"event": "cross_check", "trial": "a", "check": {"engine": "nemo"}},
     {"event": "export", "export": {"to": "x"}},
     {"event": "end", "status": "PAUSED", "reason": "asked", "code": 0},
     {**SWEEP, "changes": ["search.trials: 1 → 2"], "kept": {"a": {"lr": 0.1}}},

@@ -5,7 +5,7 @@ what a pass really had alive at its peak. Nothing here loads torch before memory
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from recipes.engines.protocol import TrainingFailed
@@ -144,25 +144,54 @@ def loss_bytes(shape: Shape, targets: int) -> int:
     return 8 * min(max(MAX_LOGITS, shape.vocabulary), targets * shape.vocabulary)
 
 
-def answer_bytes(shape: Shape, prompt_tokens: int, new_tokens: int) -> int:
-    """Of one row that is being answered, at its peak: its own keys and values, or the pass that reads its prompt."""
-    number = shape.number_bytes
-    both = 2 * shape.layers * shape.keys * number
-    reading = number * (3 * shape.intermediate + 4 * shape.hidden + 3 * shape.queries) + 4 * shape.hidden
-    writing = both * (prompt_tokens + new_tokens) * (1 + 1 / shape.layers)  # a layer's are copied when rows end
-    return int(max(prompt_tokens * (reading + both), writing + prompt_tokens * both) + 8 * shape.vocabulary)
+@dataclass(frozen=True)
+class Questions:
+    """What is asked of each adapter.
+
+    Attributes:
+        prompts: How many.
+        shared: Tokens that all begin with.
+        own: Further tokens of the longest.
+        new: Tokens of an answer, at most.
+    """
+
+    prompts: int
+    shared: int
+    own: int
+    new: int
 
 
-def rows_at_once(shape: Shape, free: int, shared_tokens: int, prompt_tokens: int, new_tokens: int) -> int:
-    """How many rows can be answered together; at least one.
+def answer_bytes(shape: Shape, asked: Questions, adapters: int, num_parameters: int) -> int:
+    """Of answering together, at the peak: adapters, keys and values, and the pass that reads or that writes.
 
     Args:
-        free: See ``free_bytes``.
-        shared_tokens: That all prompts begin with, kept once for each adapter; here one adapter a row, at the worst.
-        prompt_tokens: Of the longest prompt, without these.
+        num_parameters: Of an adapter.
     """
-    shared = 2 * shape.layers * shape.keys * shape.number_bytes * shared_tokens
-    return max(1, int(free * USABLE) // (answer_bytes(shape, prompt_tokens, new_tokens) + shared))
+    number, rows = shape.number_bytes, adapters * asked.prompts
+    both = 2 * shape.layers * shape.keys * number  # keys and values of a token
+    read = adapters * asked.shared + rows * asked.own
+    kept = both * (adapters * asked.shared + rows * (asked.own + asked.new))
+    reading = read * (number * (4 * shape.intermediate + 5 * shape.hidden + 4 * shape.queries) + 8 * shape.hidden)
+    seen = asked.shared + asked.own + asked.new
+    writing = kept // shape.layers + rows * (shape.heads * seen * (8 + 3 * number) + 8 * shape.vocabulary)
+    copies = adapters * num_parameters * (4 + _copy(number_bytes=number))
+    return copies + max(both * read + max(reading, kept), kept + writing)
+
+
+def rows_at_once(shape: Shape, asked: Questions, num_parameters: int, free: int) -> int:
+    """How many rows can be answered together, of whole adapters or else of one; at least one.
+
+    Args:
+        num_parameters: Of an adapter, the largest.
+        free: See ``free_bytes``.
+    """
+    usable = int(free * USABLE)
+    adapters = usable // answer_bytes(shape, asked, 1, num_parameters)
+    if adapters:
+        return adapters * asked.prompts
+    few = range(asked.prompts, 0, -1)
+    fits = (one for one in few if answer_bytes(shape, replace(asked, prompts=one), 1, num_parameters) <= usable)
+    return next(fits, 1)
 
 
 @dataclass(frozen=True)

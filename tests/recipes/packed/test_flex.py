@@ -100,10 +100,10 @@ def test_what_cannot_be_compiled_gives_way_once(
 
     monkeypatch.setattr(flex, "_failed", [])
     trees = Trees([LAYOUTS["a prefix"]], 16, torch.device("cpu"))
-    tensors = [torch.randn(1, 2, 16, 16, requires_grad=True) for _ in range(3)]
+    query, key, value = (torch.randn(1, 2, 16, 16, requires_grad=True) for _ in range(3))
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            assert flex.attend(*tensors, trees.block_mask(), None) is None
+            assert flex.attend(query, key, value, trees.block_mask(), None) is None
     assert (flex.why_not() or "").startswith("Unsupported: ")
     assert [record.levelname for record in caplog.records if "dense mask" in record.message] == ["WARNING"]
 

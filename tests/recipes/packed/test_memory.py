@@ -3,6 +3,7 @@
 import gc
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recipes.engines.packed import memory
-from recipes.engines.packed.memory import Need, NoRoom, Room, Shape, Size
+from recipes.engines.packed.memory import Need, NoRoom, Questions, Room, Shape, Size
 from recipes.engines.protocol import Job
 from recipes.schema import Base
 from sweeps.errors import InvalidInput
@@ -103,8 +104,6 @@ def test_a_pass_takes_what_was_estimated_and_at_least_half_of_it(
 
 
 def test_a_dense_mask_is_counted(network_of: Callable[[str, str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
     from recipes.engines.packed import attention
 
     network = network_of("twelve layers", "float32")
@@ -322,15 +321,57 @@ def test_the_paper_model_on_its_machines_by_arithmetic() -> None:
     assert need == Need(memory.slot_bytes(PARAMETERS, 2), plain, False)
 
 
-def test_answers_are_read_in_as_many_rows_as_fit() -> None:
-    free = 60 * memory.GIB
-    rows = memory.rows_at_once(LLAMA_8B, free, 630, 560, 768)
-    assert 1 < rows < 1024
-    each = memory.answer_bytes(LLAMA_8B, 560, 768)
-    assert rows * each <= free
-    assert memory.rows_at_once(LLAMA_8B, 0, 630, 560, 768) == 1
-    keys_and_values = 2 * 32 * 1024 * 2 * (560 + 768)
-    assert each > keys_and_values
+@pytest.mark.parametrize("shared", [0, 100])
+@pytest.mark.parametrize(("own", "new"), [(60, 10), (20, 60)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["twelve layers", "a head each", "wide feed-forward"])
+def test_answering_takes_what_was_estimated_and_at_least_half_of_it(
+    name: str,
+    dtype: str,
+    own: int,
+    new: int,
+    shared: int,
+    network_of: Callable[[str, str], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from recipes.engines.packed import decode
+    from recipes.engines.packed import state as states
+    from tests.benchmarks.shapes import random_rows, recipe
+    from tests.recipes.packed.peak import Peak
+
+    network = network_of(name, dtype)
+    typed = recipe(Path(network.path), 2, 4)
+    sites = network.sites(typed)
+    state = states.fresh(typed, sites, network.device)
+    adapters = [decode.Adapter(typed.lora.rank, typed.lora.alpha, sites, state)] * 3
+    prompts = [row.ids for row in random_rows(8, shared, own, 1, seed=0)]
+    monkeypatch.setattr(network.tokenizer, "eos_token_id", -1)  # so that no answer ends early
+    monkeypatch.setattr(network.model.generation_config, "eos_token_id", None)
+    estimate = memory.answer_bytes(network.shape, Questions(8, shared, own, new), 3, state.weights.numel())
+    gc.collect()
+    with Peak() as peak:
+        answers = decode.answer(network, adapters, prompts, new)
+    assert {len(answer) for one in answers for answer in one} == {new}
+    assert peak.most <= estimate <= 2 * peak.most, estimate / peak.most
+
+
+@given(
+    prompts=st.integers(1, 2000),
+    shared=st.integers(0, 4000),
+    own=st.integers(1, 4000),
+    new=st.integers(1, 2000),
+    free_gib=st.floats(0, 160),
+)
+def test_no_more_rows_are_answered_than_fit(prompts: int, shared: int, own: int, new: int, free_gib: float) -> None:
+    asked, free = Questions(prompts, shared, own, new), int(free_gib * memory.GIB)
+    rows = memory.rows_at_once(LLAMA_8B, asked, PARAMETERS, free)
+    assert rows >= 1
+    adapters, few = max(1, rows // prompts), min(rows, prompts)
+    taken = memory.answer_bytes(LLAMA_8B, replace(asked, prompts=few), adapters, PARAMETERS)
+    assert taken <= free or rows == 1
+    if rows < prompts:
+        more = memory.answer_bytes(LLAMA_8B, replace(asked, prompts=rows + 1), 1, PARAMETERS)
+        assert more > free * memory.USABLE - 1
 
 
 def test_four_bits_train_as_the_same_base_unpacked(tmp_path: Path) -> None:

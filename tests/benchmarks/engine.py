@@ -16,7 +16,7 @@ from tests.benchmarks.report import alternate, ratios, report
 from tests.recipes.tiny import one_thread
 
 NUM_TRIALS = 20
-FEW_TRIALS = 4  # where a step is so large that the planner takes one trial at a time: the ratio is the same
+FEW_TRIALS = 2  # where a step is so large that the planner takes one trial at a time: the ratio is the same
 LARGE_TOKENS = 1024  # of a trial's step
 COMMON = {"threads": 1, "dtype": "float32", "ranks": shapes.RANKS, "targets": "*_proj", "seconds": "CPU, of all trials"}
 

@@ -52,8 +52,10 @@ def packed(folder: Path, rows: Sequence[Sequence[Row]], *, trees: bool = True, p
             chunks[start, end].train_step([[batch] for batch in batches[start:end]])
             planner.record(tokens, end - start, time.perf_counter() - begun)
 
-    for _ in range(12):  # the planner decides in these
+    for _ in range(12):
         step()
+        if planner.decisions:
+            break
     return step
 
 

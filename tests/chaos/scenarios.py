@@ -40,6 +40,7 @@ space:
   optimizer.lr: loguniform(1e-3, 2e-2)
   lora.rank: choice(4, 8)
 search: {trials: 4, seed: 0}
+stop_early: {algorithm: none}  # what is stopped depends on who reports first
 evaluate: {metrics: [shopping], dev: 4, challenge: 4, latency_top: 0}
 champion: {minimize: val/loss}
 """

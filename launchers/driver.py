@@ -75,6 +75,8 @@ def tune_trials(
     have = pools.require(sweep.pools, units, nodes)
     capacity = sum(count // units for count in have.values())
     packs = make_packs(built, ledger, have) if recipe.engine == "packed" else None
+    if packs and gpu:  # on a CPU the base is small, and loads while Tune starts
+        packs.fit(job_fields(built, paths, ledger.folder, sweep.settings))
     capacity = packs.capacity if packs else capacity
     slots = Slots(min(capacity, spec.concurrency or capacity))
     design = planned_points(sweep, most=spec.search.trials)

@@ -98,7 +98,7 @@ class PackSlot:
                     self._rejoin()
                 continue
             if "error" in result:
-                raise _error_of(result)
+                raise error_of(result)
             return result
         raise AssertionError
 
@@ -124,7 +124,7 @@ class PackSlot:
                 except (ValueError, _Lost):  # Ray starts it anew
                     continue
                 if "error" in answer:
-                    raise _error_of(answer)
+                    raise error_of(answer)
                 if answer["joined"]:
                     self.labels, self._process = answer["labels"], (answer["node"], answer["pid"])
                     return
@@ -178,7 +178,8 @@ class PackSlot:
             return -1
 
 
-def _error_of(answer: dict[str, Any]) -> Exception:
+def error_of(answer: dict[str, Any]) -> Exception:
+    """The exception that a pack's error stands for."""
     if answer["error"] == "input":
         return InvalidInput([Problem(**problem) for problem in answer["problems"]])
     return (Diverged if answer["error"] == "diverged" else TrainingFailed)(answer["message"])

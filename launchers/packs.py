@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from launchers.build import Built
-from launchers.pack_slot import PackAddress
+from launchers.pack_slot import PackAddress, error_of
 from launchers.pack_worker import PackWorker
 from launchers.pools import selector
 from recipes.bases import locate
@@ -42,6 +42,8 @@ def keep_plan(folder: Path, told: dict[str, Any], say: Callable[[str], None]) ->
     (folder / PLAN).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     if told["why_no_trees"]:
         say(f"rows did not share their prefixes: {told['why_no_trees']}")
+    if told.get("why_no_flex"):
+        say(f"attention went over dense masks: {told['why_no_flex']}")
     for tokens, size in sorted(told["chunks"].items(), key=lambda entry: int(entry[0])):
         say(f"steps of up to {tokens} tokens: trials per forward pass {size}, as measured")
 
@@ -82,12 +84,28 @@ class Packs:
             worker = ray.remote(PackWorker).options(
                 name=name, max_restarts=-1, max_concurrency=THREADS + 3 * self.slots_per_pack, **options
             )
-            self._handles.append(worker.remote(base, pools[0].device, 1, self.slots_per_pack, decisions))
+            self._handles.append(worker.remote(base, pools[0].device, 1, self.slots_per_pack, decisions, len(units)))
 
     @property
     def capacity(self) -> int:
         """Trials at once."""
         return len(self.names) * self.slots_per_pack
+
+    def fit(self, job: dict[str, Any]) -> None:
+        """Wait until the base is loaded, and hold no more trials than memory has room for.
+
+        Args:
+            job: The fields of a trial's ``Job``, as a client hands them to its pack.
+
+        Raises:
+            InvalidInput: Not a single such trial fits.
+        """
+        import ray
+
+        for answer in ray.get([handle.places.remote(job) for handle in self._handles]):
+            if "error" in answer:
+                raise error_of(answer)
+            self.slots_per_pack = max(1, min(self.slots_per_pack, answer["places"]))
 
     def address(self, trial: str, running: Sequence[str]) -> PackAddress:
         """Where a trial goes: the pack with the fewest of those that are running (our ids)."""

@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from recipes import generation
+from recipes.engines.packed import memory
 from recipes.engines.packed import state as states
 from recipes.engines.packed.chunk import Adapter, Chunk
 from recipes.engines.packed.network import Network
@@ -216,7 +217,9 @@ def answer(
         By adapter, then by prompt.
     """
     answers: list[list[list[int]]] = [[[] for _ in prompts] for _ in members]
-    most = MAX_ROWS[network.device.type]
+    if not members or not prompts:
+        return answers
+    most = _most_rows(network, members, prompts, max_new_tokens)
     # Prompts of like length stand together, so that little room is wasted.
     order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
     some = max(1, min(len(order), most))
@@ -230,6 +233,17 @@ def answer(
                 for place, tokens in zip(places, rows, strict=True):
                     answers[first + adapter][place] = tokens
     return answers
+
+
+def _most_rows(
+    network: Network, members: Sequence[Adapter], prompts: Sequence[Sequence[int]], max_new_tokens: int
+) -> int:
+    """As many as bring something, and as the memory that is free now has room for."""
+    shared = _common(prompts)
+    asked = memory.Questions(len(prompts), shared, max(map(len, prompts)) - shared, max_new_tokens)
+    largest = max(member.state.weights.numel() for member in members)
+    free = memory.free_bytes(network.device.type)
+    return min(MAX_ROWS[network.device.type], memory.rows_at_once(network.shape, asked, largest, free))
 
 
 class _Batch:

@@ -171,11 +171,12 @@ def answer_bytes(shape: Shape, asked: Questions, adapters: int, num_parameters: 
     both = 2 * shape.layers * shape.keys * number  # keys and values of a token
     read = adapters * asked.shared + rows * asked.own
     kept = both * (adapters * asked.shared + rows * (asked.own + asked.new))
-    reading = read * (number * (4 * shape.intermediate + 5 * shape.hidden + 4 * shape.queries) + 8 * shape.hidden)
+    token = number * (4 * shape.intermediate + 5 * shape.hidden + 4 * shape.queries) + 8 * shape.hidden
     seen = asked.shared + asked.own + asked.new
-    writing = kept // shape.layers + rows * (shape.heads * seen * (8 + 3 * number) + 8 * shape.vocabulary)
+    moved = kept // shape.layers  # a layer's at a time: into the cache, and together when rows have ended
+    writing = moved + rows * (token + shape.heads * seen * (8 + 3 * number) + 8 * shape.vocabulary)
     copies = adapters * num_parameters * (4 + _copy(number_bytes=number))
-    return copies + max(both * read + max(reading, kept), kept + writing)
+    return copies + max(both * read + max(token * read, kept + moved), kept + writing)
 
 
 def rows_at_once(shape: Shape, asked: Questions, num_parameters: int, free: int) -> int:

@@ -153,7 +153,7 @@ def test_retry_takes_up_what_failed(tmp_path: Path, home: Path) -> None:
     assert "champion: trial" in out, "the others are judged all the same"
     failed = [trial for trial in read(folder).trials.values() if trial.state is State.FAILED]
     assert len(failed) == 1
-    assert failed[0].error.startswith("the trial's worker died")
+    assert (failed[0].error or "").startswith("the trial's worker died")
     again = podium(home, "submit", str(sweep), *steps)
     assert again.returncode == 3
     assert "podium retry small" in again.stderr

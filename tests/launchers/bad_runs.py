@@ -204,7 +204,7 @@ RUNNING = (
         "The judge hangs for a while: the trials that it should have judged fail, the sweep goes on",
         _FAILED + "{judge}/chat/completions: no answer within 4 s on item",
         "",
-        ("submit", "SWEEP", *SMALL, JUDGE),
+        ("submit", "SWEEP", *SMALL, JUDGE, "concurrency=1"),
         3,
         judge(judge_that_hangs_at_first),
         slow=True,

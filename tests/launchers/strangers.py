@@ -75,7 +75,7 @@ def judge_without_forms(stack: ExitStack) -> str:
 
 
 def judge_that_hangs_at_first(stack: ExitStack) -> str:
-    """The address of a judge that answers the question at the start, and no other until the first trial has given it up."""
+    """The address of a judge that answers the question at the start, and no other for one trial's patience."""
     asked: list[float] = []
 
     def reply(body: dict[str, Any]) -> tuple[int, str]:

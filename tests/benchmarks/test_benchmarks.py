@@ -87,6 +87,7 @@ def check(folder: Path, parts: tuple[str, ...]) -> dict[str, list[dict[str, obje
     return rows
 
 
+@pytest.mark.slow
 def test_a_rehearsal_of_the_parts_on_a_cpu(tmp_path: Path) -> None:
     done = run("--small", "--repeats", "2", "--to", str(tmp_path), "--only", *FAST)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Several, because a process that gives itself a title, as Ray's do, writes it over the first of what is in /proc.
-MARKS = tuple(f"PODIUM_DRIVER_{number}" for number in range(8))
+MARK = "PODIUM_DRIVER"
+# Ray's processes give themselves titles, for which setproctitle takes the room of their environment in /proc, with the
+# mark, unless it is told not to.
+KEEP_ENVIRONMENT = "SPT_NOENV"
 LIMIT_S = 10.0
 CLEAN_LOOKS = 5  # in a row, a tenth of a second apart
 
@@ -32,12 +34,11 @@ def guarded() -> Iterator[None]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    os.environ.update(dict.fromkeys(MARKS, token))
+    os.environ |= {MARK: token, KEEP_ENVIRONMENT: "1"}
     try:
         yield
     finally:
-        for mark in MARKS:
-            del os.environ[mark]
+        del os.environ[MARK]
         assert guardian.stdin is not None
         guardian.stdin.close()
         guardian.wait()
@@ -45,12 +46,12 @@ def guarded() -> Iterator[None]:
 
 def end_marked(token: str) -> None:
     """End every process with this mark, and those that they start meanwhile."""
-    marked = {f"{mark}={token}".encode() for mark in MARKS}
+    mark = f"{MARK}={token}".encode()
     deadline = time.monotonic() + LIMIT_S
     clean = 0
     # A process shows no environment in the moment in which it becomes another program: so look more than once.
     while clean < CLEAN_LOOKS and time.monotonic() < deadline:
-        found = [int(entry.parent.name) for entry in Path("/proc").glob("[0-9]*/environ") if _has(entry, marked)]
+        found = [int(entry.parent.name) for entry in Path("/proc").glob("[0-9]*/environ") if _has(entry, mark)]
         clean = 0 if found else clean + 1
         for pid in found:
             try:
@@ -60,9 +61,9 @@ def end_marked(token: str) -> None:
         time.sleep(0.1)
 
 
-def _has(environ: Path, marked: set[bytes]) -> bool:
+def _has(environ: Path, mark: bytes) -> bool:
     try:
-        return not marked.isdisjoint(environ.read_bytes().split(b"\0"))
+        return mark in environ.read_bytes().split(b"\0")
     except OSError:
         return False  # it has ended, or is another user's
 

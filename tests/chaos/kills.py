@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.errors import PodiumError
-from tests.launchers.running import HOME_MARK, ROOT, environment
+from tests.launchers.running import ROOT, environment
 from tracking.ledger import SweepState, read
 
 # Runs a command of Podium in a process that kills itself at one moment: before or after the nth event of a kind is
@@ -123,12 +123,12 @@ def state_of(folder: Path) -> SweepState | None:
 
 
 def processes_of(home: Path) -> dict[int, str]:
-    """Every process that works for this home, by its id: they all inherit marks in their environment."""
-    markers = {f"{HOME_MARK}_{number}={home}".encode() for number in range(8)}
+    """Every process that works for this home, by its id: they all inherit it in their environment."""
+    mark = f"PODIUM_HOME={home}".encode()
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if int(entry.name) != os.getpid() and markers & set((entry / "environ").read_bytes().split(b"\0")):
+            if int(entry.name) != os.getpid() and mark in (entry / "environ").read_bytes().split(b"\0"):
                 words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
                 if words:
                     found[int(entry.name)] = words

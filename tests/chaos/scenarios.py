@@ -143,8 +143,8 @@ def pack_worker(home: Path) -> int | None:
 
 
 def client(home: Path) -> int | None:
-    """A trial's Ray worker that has joined a pack."""
-    return _named(home, "ray::TrialRunner")
+    """A trial's Ray worker that waits for its pack: Ray's title for it names the method, and the class while idle."""
+    return _named(home, "ray::ResourceTrainable.train")
 
 
 def worker(home: Path) -> int | None:

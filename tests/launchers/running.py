@@ -22,16 +22,11 @@ champion: {{minimize: val/loss}}
 """
 
 
-HOME_MARK = "PODIUM_TEST_HOME"
-
-
 def environment(home: Path) -> dict[str, str]:
     """The environment of a user on a fresh machine, with the home of the sweeps in ``home``."""
     foreign = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "PODIUM_HOME")
     kept = {name: value for name, value in os.environ.items() if name not in foreign}
-    # More than once: a process that gives itself a title, as Ray's do, writes it over the first of its environment.
-    marks = {f"{HOME_MARK}_{number}": str(home) for number in range(8)}
-    return {**kept, **marks, "PODIUM_HOME": str(home), "COLUMNS": "160", "NO_COLOR": "1"}
+    return {**kept, "PODIUM_HOME": str(home), "COLUMNS": "160", "NO_COLOR": "1"}
 
 
 def command(*arguments: str) -> list[str]:

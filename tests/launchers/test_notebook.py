@@ -19,10 +19,11 @@ PATH = ROOT / "notebooks" / "finished_sweep.ipynb"
 
 
 @pytest.fixture(scope="module")
-def outputs(finished: Finished) -> dict[str, str]:
+def outputs(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What each cell printed and showed, by the cell's id: text as it is, tables as HTML."""
     notebook = nbformat.read(PATH, as_version=4)
-    kernel = AsyncKernelManager(transport="ipc", kernel_name="python3")  # a file of ours, not a port for everybody
+    # Files of ours, not ports for everybody.
+    kernel = AsyncKernelManager(transport="ipc", ip=str(tmp_path_factory.mktemp("kernel") / "k"), kernel_name="python3")
     before = dict(os.environ)
     os.environ.update(environment(finished.home))
     try:

@@ -209,6 +209,9 @@ def _dtype(state: SweepState, trial: TrialState) -> str:
 
 
 def _merge(base_path: Path | str, draft: Path, tokenizer_from: Path | str, dtype: str) -> None:
+    from recipes.generation import quiet
+
+    quiet()
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 

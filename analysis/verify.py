@@ -144,6 +144,9 @@ def _check_base(base: Path, proof: dict[str, Any]) -> Check:
 
 def _check_model(bundle: Path, base: Path, proof: dict[str, Any]) -> Iterator[Check]:
     """Load base and adapter once; compare merged weights with them where there are any."""
+    from recipes.generation import quiet
+
+    quiet()
     import torch
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors.torch import load_file

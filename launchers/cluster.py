@@ -44,6 +44,8 @@ def ray_cluster(say: Callable[[str], None], log: Path = Path(os.devnull)) -> Ite
             with log.open("a", encoding="utf-8") as file, redirect_stdout(file):
                 yield nodes
         finally:
+            if not address:
+                _end_helpers()
             try:
                 # With its own processes gone, Ray may wait for them for ever.
                 call_within(SHUTDOWN_LIMIT_S, _ray().shutdown)
@@ -80,6 +82,14 @@ def _ray() -> Any:
     import ray
 
     return ray
+
+
+def _end_helpers() -> None:
+    """End what a sweep's end does not need. Ray would give each a second to obey a signal that ``_start`` blocks."""
+    node = _ray()._private.worker._global_node
+    for name, process in node.live_processes() if node is not None else []:
+        if name not in VITAL:
+            process.kill()
 
 
 def check_alive() -> None:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from launchers.cluster import check_alive
+from launchers.cluster import check_alive, num_cores
 from recipes.engines.protocol import Job, TrainingFailed
 from tracking.ledger import Ledger, TrialState
 
@@ -30,7 +30,9 @@ class CrossCheck:
         import ray
 
         self._engine, self._trial, self._began = engine, trial, time.time()
-        again = {**job, "folder": str(Path(job["folder"]) / FOLDER)}
+        # On a CPU nothing else is left to do but to read the challenge set.
+        threads = job["threads"] if job["device"] == "gpu" else num_cores()
+        again = {**job, "folder": str(Path(job["folder"]) / FOLDER), "threads": threads}
         again["settings"] = {**job["settings"], "engine": engine}
         gpus = 1 if job["device"] == "gpu" else 0
         self._reference = ray.remote(num_cpus=gpus, num_gpus=gpus, max_retries=1)(_retrain).remote(again, trial.step)

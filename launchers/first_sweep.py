@@ -16,6 +16,7 @@ from sweeps.facts import Pool
 SMALL = 50_000_000  # parameters: such a base trains on a CPU in minutes, with learning rates far above a large one's
 EPOCHS = 4
 MIN_STEPS, MAX_STEPS_CPU, MAX_STEPS_GPU = 40, 400, 1000
+NUM_REPORTS = 10  # of a trial, each a chance to stop it early
 STEPS_PER_EPOCH = 16  # at least, or a small set would be learnt in a handful of steps
 MARGIN = 1.25  # on the longest answer, since an answer that is cut off is wrong
 ESTIMATE = 2.0  # more than characters tell, where the base's tokenizer is not at hand
@@ -61,12 +62,12 @@ def schedule(num_train: int, recipe: Recipe, is_small: bool) -> dict[str, int]:
         while batch > 4 and batch % 2 == 0 and num_train < STEPS_PER_EPOCH * batch:
             batch //= 2
     most = MAX_STEPS_CPU if is_small else MAX_STEPS_GPU
-    steps = min(most, max(MIN_STEPS, math.ceil(EPOCHS * num_train / batch / 4) * 4))
+    steps = min(most, max(MIN_STEPS, math.ceil(EPOCHS * num_train / batch / NUM_REPORTS) * NUM_REPORTS))
     return {
         "train.max_steps": steps,
         "train.batch_size": batch,
         "train.micro_batch_size": batch if is_small else math.gcd(batch, recipe.train.micro_batch_size),
-        "train.validate_every": steps // 4,
+        "train.validate_every": steps // NUM_REPORTS,
         "schedule.warmup_steps": steps // 20,
     }
 
@@ -152,7 +153,7 @@ def _settings(draft: Draft) -> list[str]:
         ("train.max_steps", steps["train.max_steps"], f"{times:.2g} times over the {train:,} training rows"),
         ("train.batch_size", steps["train.batch_size"], "rows a step"),
         ("train.micro_batch_size", steps["train.micro_batch_size"], "rows a forward pass; less if memory runs out"),
-        ("train.validate_every", steps["train.validate_every"], "four reports, and a checkpoint at each"),
+        ("train.validate_every", steps["train.validate_every"], f"{NUM_REPORTS} reports, and a checkpoint at each"),
         ("train.validation_rows", min(validation, 64 if draft.is_small else 500), f"of {validation:,}, for val/loss"),
         ("schedule.warmup_steps", steps["schedule.warmup_steps"], "a twentieth of the steps"),
         ("generate.max_new_tokens", max_new_tokens(seen), f"the longest answer has {seen.answers.max_tokens}"),
@@ -171,7 +172,7 @@ def _space(draft: Draft) -> list[str]:
     ]
     dev = draft.seen.num_rows_of["dev"]
     lines.append(_line(f"search: {{trials: {trials}, seed: 0}}", f"{dev:,} dev rows cannot tell many more apart"))
-    lines.append(_line("stop_early: {grace: 0.5, reduction: 2}", "half-way, trials with the worse val/loss end"))
+    lines.append(_line("stop_early: {grace: 0.1, reduction: 3}", "at each report, trials that fall behind end"))
     return lines
 
 

@@ -1,46 +1,97 @@
-"""Early stopping: Ray's asynchronous successive halving, with rungs that remember the trials of earlier sessions."""
+"""Early stopping behind Ray Tune: a scheduler that asks a rule, and remembers the trials of earlier sessions."""
 
 from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from launchers.search import DistinctSearch
+from sweeps.schema import Mode, StopEarly
+from sweeps.stopping import first_rung, stops
 from sweeps.sweep import Sweep
+from sweeps.trial import num_steps
 
 
-class Halving(AsyncHyperBandScheduler):  # type: ignore[misc]
-    """ASHA that knows trials by our ids: Tune gives a trial another id in each session."""
+class Rule(Protocol):
+    """Decides by what trials have reported, in the order in which they did; knows them by our ids."""
 
-    def __init__(self, search: DistinctSearch, **options: Any) -> None:
-        super().__init__(**options)
-        self._search = search
+    def take(self, trial: str, step: int, loss: float) -> bool:
+        """Take a report in, less being better; returns whether the trial ends here."""
+
+
+class Continuous:
+    """Continuous successive halving, see ``sweeps.stopping``."""
+
+    def __init__(self, first: int, reduction: float) -> None:
+        self._first, self._reduction = first, reduction
+        self._curves: dict[str, dict[int, float]] = {}
+
+    def take(self, trial: str, step: int, loss: float) -> bool:
+        self._curves.setdefault(trial, {})[step] = loss
+        return stops(self._curves, trial, self._first, self._reduction)
+
+
+class Asha:
+    """Ray's asynchronous successive halving."""
+
+    def __init__(self, first: int, reduction: float, max_steps: int) -> None:
+        self._ray = AsyncHyperBandScheduler(
+            time_attr="step",
+            metric="loss",
+            mode="min",
+            max_t=max_steps + 1,  # a trial ends by itself; at max_t the scheduler would count it as stopped
+            grace_period=first,
+            reduction_factor=reduction,
+        )
+
+    def take(self, trial: str, step: int, loss: float) -> bool:
+        its = SimpleNamespace(trial_id=trial)
+        self._ray.on_trial_add(None, its)
+        return bool(self._ray.on_trial_result(None, its, {"step": step, "loss": loss}) == TrialScheduler.STOP)
+
+
+class Halving(FIFOScheduler):  # type: ignore[misc]
+    """Stops the trials that its rule stops. Tune gives a trial another id in each session, so the rule is told ours.
+
+    Args:
+        spared: The number of a trial that is not stopped, though others are compared with it: the recipe's own values,
+            which the champion must beat fully trained.
+    """
+
+    def __init__(self, search: DistinctSearch, rule: Rule, metric: str, mode: Mode, spared: int | None = None) -> None:
+        super().__init__()
+        self._search, self._rule, self._metric, self._spared = search, rule, metric, spared
+        self._sign = 1.0 if mode == "min" else -1.0
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its scheduler into snapshots, which we never restore: the ledger is the truth
 
     def recall(self, trial: str, reports: Iterable[Mapping[str, Any]]) -> None:
-        """Put what a trial reported in an earlier session into the rungs that it reached."""
+        """Tell the rule what a trial reported in an earlier session, where it was decided what became of it."""
         for report in reports:
-            if report.get(self._metric) is not None:
-                value = self._metric_op * report[self._metric]
-                self._brackets[0].on_result(SimpleNamespace(trial_id=trial), report["step"], value)
-
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        super().on_trial_add(tune_controller, self._ours(trial))
+            self._take(trial, report)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        return str(super().on_trial_result(tune_controller, self._ours(trial), result))
+        ours = self._search.trials[trial.trial_id]
+        ends = self._take(ours.id, result) and ours.number != self._spared
+        return str(TrialScheduler.STOP if ends else TrialScheduler.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        super().on_trial_complete(tune_controller, self._ours(trial), result)
+        self._take(self._search.trials[trial.trial_id].id, result)
 
-    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        super().on_trial_remove(tune_controller, self._ours(trial))
+    def _take(self, trial: str, report: Mapping[str, Any]) -> bool:
+        if report.get("step") is None or report.get(self._metric) is None:  # it failed
+            return False
+        return self._rule.take(trial, report["step"], self._sign * report[self._metric])
 
-    def _ours(self, trial: Any) -> Any:
-        return SimpleNamespace(trial_id=self._search.trials[trial.trial_id].id)
+
+def make_rule(early: StopEarly, max_steps: int) -> Rule:
+    """The rule of a ``stop_early`` block, for trials of so many steps."""
+    first = first_rung(early.grace, max_steps)
+    if early.algorithm == "continuous":
+        return Continuous(first, early.reduction)
+    return Asha(first, early.reduction, max_steps)
 
 
 def make_scheduler(sweep: Sweep, search: DistinctSearch) -> TrialScheduler:
@@ -48,13 +99,6 @@ def make_scheduler(sweep: Sweep, search: DistinctSearch) -> TrialScheduler:
     early = sweep.spec.early_stopping
     if early is None:
         return FIFOScheduler()
-    max_steps = int(sweep.settings["train"]["max_steps"])
-    return Halving(
-        search,
-        time_attr="step",
-        metric=early.metric,
-        mode=early.direction,
-        max_t=max_steps + 1,  # a trial ends by itself; at max_t the scheduler would count it as stopped
-        grace_period=max(1, round(early.grace * max_steps)),
-        reduction_factor=early.reduction,
-    )
+    max_steps = num_steps(sweep.settings, sweep.facts.train_rows)
+    spared = 0 if sweep.spec.search.start_at == "default" else None
+    return Halving(search, make_rule(early, max_steps), early.metric, early.direction, spared)

@@ -129,7 +129,7 @@ def load_base(path: str, base: Base, device: str) -> tuple[Any, Any]:
         base: How it is loaded: type of its weights, revision, attention, quantisation.
         device: "cpu" or "gpu".
     """
-    _quiet()
+    quiet()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -151,7 +151,7 @@ def load_base(path: str, base: Base, device: str) -> tuple[Any, Any]:
     return network.to("cuda" if device == "gpu" else "cpu").eval(), tokenizer
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Keep the libraries' notes about themselves from the terminal."""
     import logging
 

@@ -142,16 +142,19 @@ class Search(Block):
 
 
 class StopEarly(Block):
-    """Successive halving: at each rung the best 1/``reduction`` of the trials go on.
+    """Successive halving: the further a trial is, the fewer of those that started may be ahead of it.
 
     Attributes:
+        algorithm: ``continuous`` decides at every report from the first rung on, see ``sweeps.stopping``; ``asha``,
+            which is Ray's, at rungs a factor ``reduction`` apart.
         grace: The first rung, as a share of a trial's steps.
+        reduction: At the first rung the best 1/``reduction`` of the trials go on.
     """
 
-    algorithm: Literal["asha", "none"] = "asha"
+    algorithm: Literal["continuous", "asha", "none"] = "continuous"
     metric: Text = "val/loss"
     mode: Mode = "min"
-    grace: Annotated[float, Field(gt=0, le=1)] = 0.15
+    grace: Annotated[float, Field(gt=0, le=1)] = 0.1
     reduction: Annotated[float, Field(gt=1)] = 3
 
     _fill_mode = model_validator(mode="before")(_better_direction)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.launchers.running import Finished, loaded, podium, write_sweep
 from tests.storage import Server, moto, rclone
 
 
@@ -19,3 +20,12 @@ def server(storage: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     """The same, with the environment that boto3 reads pointing at it."""
     storage.use(monkeypatch)
     return storage
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """``podium submit`` on three trials of six steps: Ray, NeMo, MLflow and evaluation as in any sweep."""
+    folder = tmp_path_factory.mktemp("sweep")
+    home = folder / "home"
+    run = podium(home, "submit", str(write_sweep(folder)), probe=True)
+    return Finished(home, run.stdout, run.stderr, run.returncode, tuple(loaded(run)))

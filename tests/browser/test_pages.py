@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.launchers.conftest import Finished
-from tests.launchers.running import ROOT, command, environment
+from tests.launchers.running import ROOT, Finished, command, environment
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [

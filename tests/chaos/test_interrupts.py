@@ -49,6 +49,7 @@ def start(home: Path, sweep: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_in_order(tmp_path: Path) -> None:
     home = tmp_path / "home"
     process = start(home, write_sweep(tmp_path, trials=4))

@@ -4,7 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+
+from tracking.ledger import SweepState, read
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,3 +79,18 @@ def write_sweep(folder: Path, trials: int = 3, more: str = "") -> Path:
     path = folder / "small.yaml"
     path.write_text(SWEEP.format(trials=trials) + more)
     return path
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A sweep that ran to its end: Podium's home, and what the command printed."""
+
+    home: Path
+    stdout: str
+    stderr: str
+    code: int
+    loaded: tuple[str, ...]  # heavy libraries in the driver's process at its end
+
+    @property
+    def state(self) -> SweepState:
+        return read(self.home / "runs" / "small")

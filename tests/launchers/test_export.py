@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-from tests.launchers.conftest import Finished
-from tests.launchers.running import podium
+import pytest
+
+from tests.launchers.running import Finished, podium
 
 
 def test_another_trial_goes_beside_the_champion(finished: Finished) -> None:
@@ -24,6 +25,7 @@ def test_another_trial_goes_beside_the_champion(finished: Finished) -> None:
     assert again.stdout == run.stdout, "the same bundle is made once"
 
 
+@pytest.mark.slow
 def test_a_place_that_is_named_is_taken_or_refused(finished: Finished, tmp_path: Path) -> None:
     champion = finished.state.champion
     assert champion is not None

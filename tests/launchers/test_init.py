@@ -108,11 +108,13 @@ def test_steps_fit_the_number_of_rows(num_train: int, is_small: bool) -> None:
     found = first_sweep.schedule(num_train, RECIPES[is_small], is_small)
     steps, batch = found["train.max_steps"], found["train.batch_size"]
     assert batch % found["train.micro_batch_size"] == 0
-    assert steps == 4 * found["train.validate_every"]
+    assert steps == first_sweep.NUM_REPORTS * found["train.validate_every"]
     assert found["schedule.warmup_steps"] < found["train.validate_every"]
     assert steps * batch >= min(num_train, first_sweep.MAX_STEPS_CPU * batch), "every row is seen, or time is up"
     assert steps in (first_sweep.MIN_STEPS, first_sweep.MAX_STEPS_CPU, first_sweep.MAX_STEPS_GPU) or (
-        first_sweep.EPOCHS * num_train <= steps * batch < first_sweep.EPOCHS * num_train + 4 * batch
+        first_sweep.EPOCHS * num_train
+        <= steps * batch
+        < first_sweep.EPOCHS * num_train + first_sweep.NUM_REPORTS * batch
     )
 
 

@@ -15,8 +15,7 @@ import pytest
 
 from tests.chaos.kills import events, kill, mlflow_runs, processes_of, state_of, wait_until
 from tests.chaos.scenarios import client
-from tests.launchers.conftest import Finished
-from tests.launchers.running import ROOT, command, environment, podium, write_sweep
+from tests.launchers.running import ROOT, Finished, command, environment, podium, write_sweep
 from tracking.ledger import State, SweepState, is_open, read
 
 BROKEN_METRIC = """

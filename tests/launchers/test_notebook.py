@@ -11,8 +11,7 @@ from nbclient import NotebookClient
 
 from analysis.champion import agreement, choose
 from analysis.frame import curves, frame
-from tests.launchers.conftest import Finished
-from tests.launchers.running import ROOT, environment
+from tests.launchers.running import ROOT, Finished, environment
 from tracking.meters.cost import summary
 
 PATH = ROOT / "notebooks" / "finished_sweep.ipynb"

@@ -134,6 +134,7 @@ def test_another_pack_takes_the_trial_when_its_own_is_gone(
     assert len(to_the_end(slot, job)) == 2
 
 
+@pytest.mark.slow
 def test_a_pack_that_hangs_is_ended(
     start: Callable[[str], Any], make_job: Callable[..., Job], cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

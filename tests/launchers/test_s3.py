@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launchers.conftest import Finished
-from tests.launchers.running import ROOT, command, environment
+from tests.launchers.running import ROOT, Finished, command, environment
 from tests.storage import BUCKET, Server, free_port, rclone
 
 PLACE = f"s3://{BUCKET}/champions/small"
@@ -66,6 +65,7 @@ def test_a_kept_trial_is_a_bundle_of_its_own(finished: Finished, uploaded: Serve
     assert proof["why"][0].endswith("is not the champion: by the rule it ranks 2 of 3.")
 
 
+@pytest.mark.slow
 def test_the_same_again_changes_nothing_and_another_is_refused(finished: Finished, uploaded: Server) -> None:
     before = uploaded.keys()
     again = podium(finished.home, uploaded, "export", "--to", PLACE)

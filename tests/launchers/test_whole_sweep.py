@@ -11,8 +11,7 @@ import yaml
 from recipes import generation
 from recipes.bases import BUILTIN
 from recipes.schema import Base
-from tests.launchers.conftest import Finished
-from tests.launchers.running import podium
+from tests.launchers.running import Finished, podium
 from tracking.ledger import State
 
 
@@ -127,6 +126,7 @@ def test_the_bundle_verifies_and_a_tampered_one_does_not(finished: Finished, tmp
     assert "adapter_model.safetensors" in bad.stderr
 
 
+@pytest.mark.slow
 def test_export_of_another_trial_with_merged_weights(finished: Finished, tmp_path: Path) -> None:
     run = podium(finished.home, "export", "--trial", "0", "--merge", "--to", str(tmp_path / "zero"))
     assert run.returncode == 0, run.stderr

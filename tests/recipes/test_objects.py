@@ -210,6 +210,7 @@ def test_what_is_no_s3_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
             objects.listing(place("x"), 1)
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(objects, "ANSWER_S", 0.3)
     monkeypatch.setattr(objects, "STALL_S", 0.3)

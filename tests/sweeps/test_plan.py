@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sweeps.plan import expected_share, plan
+from sweeps.plan import plan, share_of_asha
 from sweeps.schema import StopEarly
 from sweeps.spec import Sweep
 
@@ -78,17 +78,18 @@ def test_wall_clock_uses_every_pool_and_respects_concurrency(make_sweep: Make) -
     ],
 )
 def test_expected_share_of_successive_halving(grace: float, reduction: float, share: float) -> None:
-    assert expected_share(StopEarly(grace=grace, reduction=reduction)) == pytest.approx(share)
+    assert share_of_asha(StopEarly(algorithm="asha", grace=grace, reduction=reduction)) == pytest.approx(share)
 
 
 def test_early_stopping_saves_steps_but_not_start_up(make_sweep: Make) -> None:
-    text = SPACE + "search: {algorithm: random, trials: 10}\nstop_early: {grace: 0.5, reduction: 2}\n"
+    text = SPACE + "search: {algorithm: random, trials: 10}\nstop_early: {algorithm: asha, grace: 0.5, reduction: 2}\n"
     result = plan(make_sweep(text))
     whole, startup = _hours(tflops=0.02, startup_s=10), 10 / 3600
+    share = (9 * 0.75 + 1) / 10  # the recipe's own values are spared
     assert result.gpu_hours == pytest.approx(10 * whole)
-    assert result.expected_gpu_hours == pytest.approx(10 * (startup + 0.75 * (whole - startup)))
+    assert result.expected_gpu_hours == pytest.approx(10 * (startup + share * (whole - startup)))
     assert result.expected_usd == pytest.approx(result.expected_gpu_hours * 0.05)
-    off = plan(make_sweep(text.replace("grace", "algorithm: none, grace")))
+    off = plan(make_sweep(text.replace("asha", "none")))
     assert off.expected_gpu_hours == off.gpu_hours
 
 
@@ -107,7 +108,7 @@ def test_every_number_says_where_it_comes_from(make_sweep: Make) -> None:
     assert result.sources["price of h100"] == "4 US$ per GPU-hour on 2026-11-01: https://example.com/prices"
     assert result.sources["speed of h100"] == "400 TFLOP/s per GPU: measured"
     assert result.sources["tokens_per_row"] == "mean over 700 rows"
-    assert result.sources["expected"] == "successive halving with grace 0.15, reduction 3 trains 31% of the steps"
+    assert result.sources["expected"] == "continuous halving with grace 0.1, reduction 3 trains 61% of the steps"
     small = plan(make_sweep("space: {lora.rank: 'choice(8, 16)'}\nsearch: {algorithm: grid, trials: 20}"))
     assert small.notes[1].startswith("the space has fewer distinct points than the 20 that search.trials asks for")
 

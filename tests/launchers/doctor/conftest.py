@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launchers.conftest import Finished
+from tests.launchers.running import Finished
 
 
 def move_home(source: Path, to: Path) -> Path:

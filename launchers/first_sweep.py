@@ -16,6 +16,7 @@ from sweeps.facts import Pool
 SMALL = 50_000_000  # parameters: such a base trains on a CPU in minutes, with learning rates far above a large one's
 EPOCHS = 4
 MIN_STEPS, MAX_STEPS_CPU, MAX_STEPS_GPU = 40, 400, 1000
+FEW_TRIALS = 12  # of so few, a third at the first report may not have the best among them
 NUM_REPORTS = 10  # of a trial, each a chance to stop it early
 STEPS_PER_EPOCH = 16  # at least, or a small set would be learnt in a handful of steps
 MARGIN = 1.25  # on the longest answer, since an answer that is cut off is wrong
@@ -172,7 +173,10 @@ def _space(draft: Draft) -> list[str]:
     ]
     dev = draft.seen.num_rows_of["dev"]
     lines.append(_line(f"search: {{trials: {trials}, seed: 0}}", f"{dev:,} dev rows cannot tell many more apart"))
-    lines.append(_line("stop_early: {grace: 0.1, reduction: 3}", "at each report, trials that fall behind end"))
+    if trials < FEW_TRIALS:
+        lines.append(_line("stop_early: {grace: 0.3, reduction: 2}", "few trials: those that fall behind end late"))
+    else:
+        lines.append(_line("stop_early: {grace: 0.1, reduction: 3}", "at each report, trials that fall behind end"))
     return lines
 
 

@@ -31,7 +31,7 @@ space:
   lora.rank: choice(4, 8, 16, 32)
 search: {{algorithm: random, trials: 20, seed: 0, start_at: default}}
 stop_early: {early}
-evaluate: {{metrics: [shopping], dev: 64, challenge: 8, latency_top: 0}}
+evaluate: {{metrics: [shopping], dev: 64, challenge: 8, latency_top: 0, stopped: false}}
 """
 
 
@@ -96,7 +96,7 @@ def _write(folder: Path, kind: str, trees: bool = True) -> Path:
 
 
 def _call(folder: str, *arguments: str) -> None:
-    environment = {**os.environ, "PODIUM_HOME": f"{folder}/home", "RAY_DEDUP_LOGS": "0"}
+    environment = {**os.environ, "PODIUM_HOME": f"{folder}/home", "RAY_DEDUP_LOGS": "0", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )

@@ -205,7 +205,9 @@ def contract(setting: Setting, folder: Path) -> tuple[Rows, dict[str, Any]]:
     some = ["-k", "packed and losses_fall"] if setting.small else []
     results = folder / "contract.xml"
     command = [sys.executable, "-m", "pytest", "tests/contract", "-q", "-m", "", "-p", "no:cacheprovider", *some]
-    environment = {**os.environ, "PODIUM_TEST_DEVICE": "cpu" if setting.small else "gpu"}
+    # A run of pytest around this one may have options of its own, such as a folder that a second one would clear.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    environment = {**inherited, "PODIUM_TEST_DEVICE": "cpu" if setting.small else "gpu"}
     done = subprocess.run(
         [*command, f"--junitxml={results}"],
         cwd=ROOT,

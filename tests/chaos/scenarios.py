@@ -122,11 +122,12 @@ def mlflow_killed(folder: Path, reference: SweepState) -> Outcome:
     server.start()
     try:
         with _submitting(home, _write(folder), MLFLOW_TRACKING_URI=server.uri) as driver:
-            wait_until(lambda: _reports(run) >= 3, 120, "the trials' reports")
-            known = len(mlflow_runs(server.uri, NAME))
+            wait_until(lambda: _reports(run) >= 2, 120, "the trials' reports")
+            known = mlflow_runs(server.uri, NAME)
             server.stop()
-            wait_until(lambda: _reports(run) >= 9, 120, "more reports with MLflow away")
-            time.sleep(10)
+            away = time.monotonic()
+            wait_until(lambda: _reports(run) >= 5, 120, "more reports with MLflow away")
+            time.sleep(max(0.0, 10 - (time.monotonic() - away)))  # no longer, or the sweep has ended before it is back
             server.start()
             recovered = _caught_up(server.uri, known, time.time())
             _, err = driver.communicate(timeout=240)
@@ -276,9 +277,9 @@ def _named(home: Path, words: str) -> int | None:
     return next((pid for pid, line in processes_of(home).items() if words in line), None)
 
 
-def _caught_up(uri: str, runs: int, after: float) -> float:
-    """Seconds until the server knows of more runs than it did."""
-    wait_until(lambda: len(mlflow_runs(uri, NAME)) > runs, 120, "MLflow's catching up")
+def _caught_up(uri: str, known: list[dict[str, str]], after: float) -> float:
+    """Seconds until the server knows of more runs than it did, or that one has ended."""
+    wait_until(lambda: mlflow_runs(uri, NAME) != known, 120, "MLflow's catching up")
     return time.time() - after
 
 

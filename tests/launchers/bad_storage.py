@@ -175,7 +175,6 @@ STORAGE = (
         f'{_PLACE}: Read timeout on endpoint URL: "{{storage}}/shop',
         arrange=served(lambda folder: silent(), AWS_MAX_ATTEMPTS="1")(empty),
         code=5,
-        slow=True,
     ),
     submit(
         "The place is no URL of S3",

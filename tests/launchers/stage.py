@@ -119,10 +119,9 @@ def submit(
     way_out: str = "",
     arrange: Arrange | None = None,
     code: int = 2,
-    slow: bool = False,
 ) -> Case:
     """A case that only ``podium submit`` finds, before anything starts."""
-    return Case(what, message, way_out, ("submit", "SWEEP", *changes), code, arrange, slow)
+    return Case(what, message, way_out, ("submit", "SWEEP", *changes), code, arrange)
 
 
 def yaml(text: str | bytes) -> Arrange:

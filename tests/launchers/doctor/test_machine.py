@@ -145,8 +145,10 @@ def test_sessions_that_ray_left_are_told_when_they_take_much_room(
     told = [one.says for one in storage.space() if "of no process any more" in one.says]
     assert len(told) == 1
     assert "take 2.0 GiB" in told[0]
-    waits = [sys.executable, "-c", "input()", str(session)]
-    with subprocess.Popen(waits, stdin=subprocess.PIPE) as raylet:
+    waits = [sys.executable, "-c", "print(flush=True); input()", str(session)]
+    with subprocess.Popen(waits, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as raylet:
+        assert raylet.stdout is not None
+        raylet.stdout.readline()  # it runs: before that, the kernel may not show its command line yet
         assert not [one for one in storage.space() if "of no process any more" in one.says], "a process uses it"
         raylet.communicate(b"\n", timeout=60)
 

@@ -214,7 +214,7 @@ class PackWorker:
         if key not in self._packs:
             limit_threads(self._device, self._threads)
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-            from recipes.engines.packed.memory import Room, free_bytes
+            from recipes.engines.packed.memory import Room, free_bytes, keep_what_is_freed
             from recipes.engines.packed.network import Network
             from recipes.engines.packed.pack import Pack
             from recipes.engines.packed.planner import Planner
@@ -222,6 +222,7 @@ class PackWorker:
             if self._device == "gpu":  # two bases seldom fit; one that nobody trains makes room
                 for other in [other for other, pack in self._packs.items() if not pack.trials]:
                     self._beats += self._packs.pop(other).beats
+            keep_what_is_freed()
             network = Network(base, typed, self._device)
             planner = Planner(network.device.type, dict(self._decisions))
             room = Room(network.shape, free_bytes(network.device.type, self._num_packs))

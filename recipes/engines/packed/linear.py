@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from recipes.engines.packed.product import linear, linears, suits
+
 
 @dataclass
 class Binding:
@@ -78,13 +80,10 @@ class _PackedProduct(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, x: Any, tick: Any, layer: PackedLinear, binding: Binding, mask: Any) -> Any:
         trials, tokens, width = x.shape
-        rows, weight = x.reshape(trials * tokens, width), layer.weight()
-        bias = layer.layer.bias
-        y = torch.mm(rows, weight.t()) if bias is None else torch.addmm(bias, rows, weight.t())
-        y = y.view(trials, tokens, -1)
-        x_in = x if mask is None else x * mask
-        h = torch.bmm(x_in, binding.a.mT).mul_(binding.scale)
-        y.baddbmm_(h, binding.b.mT)
+        fast, fast_each = suits(trials * tokens, x), suits(tokens, x)
+        y = linear(x.reshape(trials * tokens, width), layer.weight(), layer.layer.bias, fast).view(trials, tokens, -1)
+        h = linears(x if mask is None else x * mask, binding.a, fast_each).mul_(binding.scale)
+        _add(y, h, binding.b, fast_each)
         ctx.save_for_backward(x, h, mask)
         ctx.layer, ctx.binding = layer, binding
         return y
@@ -95,22 +94,25 @@ class _PackedProduct(torch.autograd.Function):  # type: ignore[misc]
         binding: Binding = ctx.binding
         grad = grads[0].contiguous()
         trials, tokens, width = grad.shape
-        to_h = torch.bmm(grad, binding.b).mul_(binding.scale)
-        _add_product(binding.grad_b, grad.mT, h)
-        _add_product(binding.grad_a, to_h.mT, x if mask is None else x * mask)
+        fast, fast_each = suits(trials * tokens, x), suits(tokens, x)
+        to_h = linears(grad, binding.b.mT, fast_each).mul_(binding.scale)
+        # B's gradient is computed as that of B': libraries are several times slower at a product this narrow.
+        binding.grad_b.mT.add_(linears(h.mT, grad.mT, fast_each))
+        binding.grad_a.add_(linears(to_h.mT, (x if mask is None else x * mask).mT, fast_each))
         to_x = None
         if ctx.needs_input_grad[0]:
-            to_x = torch.mm(grad.view(trials * tokens, width), ctx.layer.weight()).view(trials, tokens, -1)
+            to_x = linear(grad.view(trials * tokens, width), ctx.layer.weight().t(), None, fast)
+            to_x = to_x.view(trials, tokens, -1)
             if mask is None:
-                to_x.baddbmm_(to_h, binding.a)
+                _add(to_x, to_h, binding.a.mT, fast_each)
             else:
-                to_x.add_(torch.bmm(to_h, binding.a).mul_(mask))
+                to_x.add_(linears(to_h, binding.a.mT, fast_each).mul_(mask))
         return to_x, None, None, None, None
 
 
-def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
-    """``total += left @ right``, where the total may be of a wider type than the factors."""
-    if total.dtype == left.dtype:
-        total.baddbmm_(left, right)
+def _add(total: torch.Tensor, x: torch.Tensor, weights: torch.Tensor, fast: bool) -> None:
+    """``total += x weight'`` of many trials."""
+    if fast:
+        total.add_(linears(x, weights, fast))
     else:
-        total.add_(torch.bmm(left, right))
+        total.baddbmm_(x, weights.mT)

@@ -7,6 +7,9 @@ gradient of its hidden states at once, in forward (Hsu et al. 2024, Liger Kernel
 from typing import Any
 
 import torch
+from torch.nn import functional
+
+from recipes.engines.packed.product import linear, padded, suits
 
 MAX_LOGITS = 1 << 24  # numbers of a slice of logits: 64 MiB in float32
 
@@ -45,8 +48,12 @@ class _CompletionLosses(torch.autograd.Function):  # type: ignore[misc]
         to_hidden = torch.empty_like(hidden) if needs_grad else None
         step = max(1, MAX_LOGITS // head.shape[0])
         for start in range(0, targets.shape[0], step):
-            part = slice(start, start + step)
-            logits = torch.mm(hidden[part], head.t()).float()
+            part = slice(start, min(start + step, targets.shape[0]))
+            num = part.stop - start
+            rows = padded(num, hidden.device, hidden.dtype)
+            fast = suits(rows, hidden)
+            every = linear(functional.pad(hidden[part], (0, 0, 0, rows - num)), head, None, fast).float()
+            logits = every[:num]  # without the padding
             right = logits.gather(1, targets[part, None]).squeeze(1)
             lse = logits.logsumexp(1)
             nats[part] = lse - right
@@ -54,7 +61,7 @@ class _CompletionLosses(torch.autograd.Function):  # type: ignore[misc]
                 share = logits.sub_(lse[:, None]).exp_()  # softmax
                 share.scatter_add_(1, targets[part, None], share.new_full((1, 1), -1.0).expand(len(right), 1))
                 share.mul_(weight[part, None])
-                to_hidden[part] = torch.mm(share.to(head.dtype), head)
+                to_hidden[part] = linear(every.to(head.dtype), head.t(), None, fast)[:num]
         ctx.save_for_backward(to_hidden)
         ctx.counts = counts
         return torch.stack([part.sum() * value for part, value in zip(nats.split(counts), weights, strict=True)])

@@ -10,7 +10,7 @@ import torch
 
 from recipes import bases, generation
 from recipes.engines import targets
-from recipes.engines.packed import attention, memory
+from recipes.engines.packed import attention, memory, product
 from recipes.engines.packed.linear import PackedLinear
 from recipes.engines.packed.rows import Row
 from recipes.engines.packed.tree import Layout, lay_out, lay_out_apart
@@ -161,7 +161,7 @@ class Network:
             sources: Of each layout, the tokens.
             recorder: Is handed each layer's keys and values; see ``decode.Recorder``.
         """
-        length = max(len(layout.ids) for layout in layouts)
+        length = product.padded(max(len(layout.ids) for layout in layouts), self.device, self.dtype)
         ids = self.tensor([layout.ids + (0,) * (length - len(layout.ids)) for layout in layouts])
         positions = self.tensor([layout.positions + (0,) * (length - len(layout.ids)) for layout in layouts])
         trees = attention.Trees(layouts, length, self.device)
@@ -182,7 +182,7 @@ class Network:
         most = max(len(batch.rows or ()) for batch in batches)
         nothing = Row((0,), (-100,))  # every trial has as many rows as the one with the most
         rows = [row for batch in batches for row in [*(batch.rows or ()), *[nothing] * (most - len(batch.rows or ()))]]
-        length = max(len(row.ids) for row in rows)
+        length = product.padded(max(len(row.ids) for row in rows), self.device, self.dtype)
         ids = self.tensor([row.ids + (0,) * (length - len(row.ids)) for row in rows])
         mask = self.tensor([(1,) * len(row.ids) + (0,) * (length - len(row.ids)) for row in rows])
         # Padding stands at the right, so causal attention never looks at it: the hook needs no mask at all.

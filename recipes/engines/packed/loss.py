@@ -55,12 +55,13 @@ class _CompletionLosses(torch.autograd.Function):  # type: ignore[misc]
             every = linear(functional.pad(hidden[part], (0, 0, 0, rows - num)), head, None, fast).float()
             logits = every[:num]  # without the padding
             right = logits.gather(1, targets[part, None]).squeeze(1)
-            lse = logits.logsumexp(1)
-            nats[part] = lse - right
+            most = logits.amax(1)
+            powers = logits.sub_(most[:, None]).exp_()
+            total = powers.sum(1)
+            nats[part] = total.log() + (most - right)
             if to_hidden is not None:
-                share = logits.sub_(lse[:, None]).exp_()  # softmax
-                share.scatter_add_(1, targets[part, None], share.new_full((1, 1), -1.0).expand(len(right), 1))
-                share.mul_(weight[part, None])
+                share = powers.mul_((weight[part] / total)[:, None])  # softmax, weighted
+                share.scatter_add_(1, targets[part, None], -weight[part, None])
                 to_hidden[part] = linear(every.to(head.dtype), head.t(), None, fast)[:num]
         ctx.save_for_backward(to_hidden)
         ctx.counts = counts

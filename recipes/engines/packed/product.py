@@ -14,6 +14,7 @@ import torch
 
 MULTIPLE = 32
 FEWEST = 64  # rows below which the two are alike
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def padded(length: int, device: torch.device, dtype: torch.dtype) -> int:
@@ -68,7 +69,6 @@ def has_faster() -> bool:
 
 def _is_intel() -> bool:
     """True where nobody can tell: what torch does by itself is right there."""
-    about = Path("/proc/cpuinfo")
-    if platform.machine() not in ("x86_64", "AMD64") or not about.exists():
+    if platform.machine() not in ("x86_64", "AMD64") or not CPUINFO.exists():
         return True
-    return "AuthenticAMD" not in about.read_text()
+    return "AuthenticAMD" not in CPUINFO.read_text()

@@ -1,0 +1,85 @@
+"""Products through oneDNN are those of torch, whichever library this machine's processor is faster with."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recipes.engines.packed import product
+
+torch = pytest.importorskip("torch")
+
+needs_onednn = pytest.mark.skipif(
+    not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch was built without oneDNN"
+)
+
+
+@pytest.fixture
+def foreign(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor on which MKL runs its older code."""
+    monkeypatch.setattr(product, "has_faster", lambda: True)
+
+
+@needs_onednn
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 3), st.sampled_from([64, 96, 320]), st.integers(1, 48), st.integers(1, 48), st.integers(0, 99))
+def test_both_ways_give_the_same(trials: int, rows: int, width: int, out: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(trials, rows, width, generator=generator)
+    weights = torch.randn(trials, out, width, generator=generator)
+    bias = torch.randn(out, generator=generator)
+    expected = x.double() @ weights.mT.double()
+    for fast in (True, False):
+        torch.testing.assert_close(product.linears(x, weights, fast).double(), expected, rtol=1e-5, atol=1e-4)
+        one = product.linear(x[0], weights[0], bias, fast).double()
+        torch.testing.assert_close(one, expected[0] + bias.double(), rtol=1e-5, atol=1e-4)
+        turned = product.linears(x.mT, x.mT, fast).double()  # as gradients are: over the rows, both turned
+        torch.testing.assert_close(turned, (x.mT.double() @ x.double()), rtol=1e-5, atol=1e-3)
+
+
+@given(st.integers(1, 5000))
+def test_padding_is_little_and_shapes_recur(length: int) -> None:
+    patch = pytest.MonkeyPatch()
+    patch.setattr(product, "has_faster", lambda: True)
+    try:
+        padded = product.padded(length, torch.device("cpu"), torch.float32)
+    finally:
+        patch.undo()
+    assert length <= padded <= length * 1.25
+    assert padded % product.MULTIPLE == 0 or length < 8 * product.MULTIPLE
+
+
+@pytest.mark.parametrize(
+    ("rows", "like"),
+    [
+        (96, {"dtype": torch.bfloat16}),
+        (96, {"device": "meta"}),
+        (97, {}),  # a shape that will not come again
+        (32, {}),  # too few to gain anything
+    ],
+)
+def test_what_does_not_suit_stays_with_torch(rows: int, like: dict[str, Any], foreign: None) -> None:
+    assert product.suits(96, torch.empty(0))
+    assert not product.suits(rows, torch.empty(0, **like))
+
+
+def test_on_intel_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(product, "has_faster", lambda: False)
+    assert product.padded(301, torch.device("cpu"), torch.float32) == 301
+    assert not product.suits(96, torch.empty(0))
+
+
+@pytest.mark.parametrize(
+    ("told", "is_intel"), [("vendor_id\t: GenuineIntel", True), ("vendor_id\t: AuthenticAMD", False)]
+)
+def test_the_maker_is_read_from_the_machine(
+    told: str, is_intel: bool, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = tmp_path / "cpuinfo"
+    about.write_text(told)
+    monkeypatch.setattr(product, "CPUINFO", about)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert product._is_intel() is is_intel
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    assert product._is_intel()

@@ -13,9 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from launchers.cluster import num_cores
 from tests.benchmarks.report import ROOT, ratios, report
 from tracking.ledger import read
 
+SETTLED_S = 0.5  # within which the last trial's costs are written; the champion's evaluation takes longer
 FULL, HALVING = "full grid", "the same ASHA"
 STOP_EARLY = {FULL: "null", HALVING: "{algorithm: asha, metric: val/loss, mode: min, grace: 0.25, reduction: 3}"}
 SWEEP = """\
@@ -37,7 +39,8 @@ evaluate: {{metrics: [shopping], dev: 64, challenge: 8, latency_top: 0, stopped:
 
 def run(repeats: int) -> None:
     """Measure ``repeats`` turns of each kind and write the report."""
-    rows = []
+    rows: list[dict[str, Any]] = []
+    spent: list[tuple[dict[str, float], dict[str, float]]] = []
     for kind in (FULL, HALVING):
         peer, podium, champions = [], [], []
         for _ in range(repeats):
@@ -46,6 +49,8 @@ def run(repeats: int) -> None:
             podium.append(ours["seconds"])
             champions.append([_best(theirs["trials"]), _best(ours["trials"])])
             print(f"{kind}: Ray Tune + PEFT {peer[-1]:.0f} s, Podium {podium[-1]:.0f} s", flush=True)
+            if kind == FULL:
+                spent.append((theirs["spent"], ours["spent"]))
         rows.append(
             {
                 "sweep": kind,
@@ -57,7 +62,21 @@ def run(repeats: int) -> None:
         )
     rows.append({"sweep": f"{FULL}, rows one by one", "Podium s": [_podium(FULL, trees=False)["seconds"]]})
     rows.append({"sweep": f"{FULL}, engine nemo", "Podium s": [_podium(FULL, engine="nemo")["seconds"]]})
+    conditions = {"cores": num_cores(), "training": "with its validations", "the rest": "starting, loading, waiting"}
+    report("end_to_end_factors", [_factor(name, spent) for name in spent[0][0]], conditions)
     report("end_to_end", rows, {"sweep": SWEEP, "seconds": "wall, from nothing to the last trial's score"})
+
+
+def _factor(name: str, spent: list[tuple[dict[str, float], dict[str, float]]]) -> dict[str, Any]:
+    """One use of the machine's time, in core seconds of the full grid: theirs and ours, turn by turn."""
+    theirs, ours = ([turn[side][name] for turn in spent] for side in (0, 1))
+    row = {"core seconds": name, "Ray Tune + PEFT": theirs, "Podium": ours}
+    return {**row, "Ray Tune + PEFT ÷ Podium": ratios(theirs, ours)}
+
+
+def _spent(wall: float, training: float, evaluation: float) -> dict[str, float]:
+    whole = wall * num_cores()
+    return {"training": training, "evaluation": evaluation, "the rest": whole - training - evaluation, "all": whole}
 
 
 def _peer(kind: str) -> dict[str, Any]:
@@ -66,7 +85,11 @@ def _peer(kind: str) -> dict[str, Any]:
         began = time.time()
         _call(folder, "-m", "tests.benchmarks.ray_tune_peft", str(sweep), str(out))
         content: dict[str, Any] = json.loads(out.read_text())
-        return {**content, "seconds": time.time() - began}
+        seconds = time.time() - began
+        training, evaluation = (
+            sum(trial.get(name, 0.0) for trial in content["trials"].values()) for name in ("s/training", "s/evaluation")
+        )
+        return {**content, "seconds": seconds, "spent": _spent(seconds, training, evaluation)}
 
 
 def _podium(kind: str, *, trees: bool = True, engine: str = "packed") -> dict[str, Any]:
@@ -76,9 +99,16 @@ def _podium(kind: str, *, trees: bool = True, engine: str = "packed") -> dict[st
         _call(folder, "-m", "launchers.cli", "submit", str(sweep), f"set.engine={engine}")
         run_folder = Path(folder) / "home" / "runs" / "end-to-end"
         state = read(run_folder)
-        ends = [json.loads(line) for line in (run_folder / "ledger.jsonl").read_text().splitlines()]
-        last = max(event["t"] for event in ends if event["event"] == "state" and event["state"] in ("DONE", "STOPPED"))
-        return {"seconds": last - began, "trials": {key: trial.metrics for key, trial in state.trials.items()}}
+        events = [json.loads(line) for line in (run_folder / "ledger.jsonl").read_text().splitlines()]
+        last = max(
+            event["t"] for event in events if event["event"] == "state" and event["state"] in ("DONE", "STOPPED")
+        )
+        costs = [event for event in events if event["event"] == "cost" and event["t"] <= last + SETTLED_S]
+        training, evaluation = (
+            sum(cost["unit_s"] for cost in costs if cost["kind"] == kind_) for kind_ in ("training", "evaluation")
+        )
+        trials = {key: trial.metrics for key, trial in state.trials.items()}
+        return {"seconds": last - began, "trials": trials, "spent": _spent(last - began, training, evaluation)}
 
 
 def _best(trials: dict[str, dict[str, Any]]) -> str:

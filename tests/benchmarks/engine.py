@@ -120,6 +120,29 @@ def both(folder: Path, repeats: int, sizes: Sequence[str] = tuple(shapes.SIZES))
     report("both", rows, {**COMMON, "batch": 8})
 
 
+def factors(folder: Path, repeats: int) -> None:
+    """Twenty trials at the demo's batch size over its rows: what each part brings, one added to the others."""
+    rows = []
+    for size in shapes.SIZES:
+        base = _base(folder, size)
+        data = _demo_rows(4, NUM_TRIALS if size == "128 × 4" else FEW_TRIALS)
+        steps = {
+            "plain PEFT": stepping.peft(base, data),
+            "loss at completions alone": stepping.peft(base, data, completion_logits=True),
+            "the packed engine, one trial at a time, rows one by one": stepping.packed(
+                base, data, planned=False, trees=False
+            ),
+            "and trees": stepping.packed(base, data, planned=False),
+            "and several trials in a pass, where that pays": stepping.packed(base, data),
+        }
+        seconds = alternate(*steps.values(), repeats=repeats)
+        for name, own, before in zip(steps, seconds, [seconds[0], *seconds], strict=False):
+            row = {"base": size, "trials": len(data), "with": name, "s": own}
+            rows.append({**row, "× the row above": ratios(before, own), "× plain PEFT": ratios(seconds[0], own)})
+            _say(rows[-1])
+    report("factors", rows, {**COMMON, "batch": 4, "rows": "the demo's"})
+
+
 def decoding(folder: Path, repeats: int, num_adapters: int = NUM_TRIALS, num_prompts: int = 16) -> None:
     """Adapters of the demo's base answer the demo's prompts, together and one by one."""
     from recipes import generation
@@ -164,7 +187,13 @@ def decoding(folder: Path, repeats: int, num_adapters: int = NUM_TRIALS, num_pro
     report("decoding", [row], {**COMMON, "base": "the demo's", "max_new_tokens": 128})
 
 
-PARTS: dict[str, Callable[..., None]] = {"packing": packing, "trees": trees, "both": both, "decoding": decoding}
+PARTS: dict[str, Callable[..., None]] = {
+    "packing": packing,
+    "trees": trees,
+    "both": both,
+    "factors": factors,
+    "decoding": decoding,
+}
 
 
 def run(name: str, repeats: int) -> None:
@@ -183,7 +212,7 @@ def _synthetic(name: str, batch: int, trials: int = FEW_TRIALS) -> list[list[Row
     return [shapes.random_rows(batch, shared, own, completion, seed, middle=middle) for seed in range(trials)]
 
 
-def _demo_rows(batch: int) -> list[list[Row]]:
+def _demo_rows(batch: int, trials: int = FEW_TRIALS) -> list[list[Row]]:
     """The demo's rows in the order in which its trials see them."""
     import json
 
@@ -195,7 +224,7 @@ def _demo_rows(batch: int) -> list[list[Row]]:
 
     tokenizer = AutoTokenizer.from_pretrained(BUILTIN["builtin:tiny_commerce"])
     rows = []
-    for row in task.rows(batch * FEW_TRIALS):
+    for row in task.rows(batch * trials):
         messages = row["messages"]
         messages[-1]["content"] = json.dumps(messages[-1]["content"], separators=(",", ":"))
         ids, labels = tokens_and_labels(tokenizer, messages)

@@ -13,8 +13,8 @@ SATURATED_TOKENS = {
     "cpu": 1024,
     "cuda": 8192,
 }  # from so many tokens a pass on, more bring little; where the search starts
-SAMPLES = 3
-CLEARLY = 0.97  # a larger chunk must take at most this share of a smaller one's time
+SAMPLES = 5
+CLEARLY = 0.95  # a larger chunk must take at most this share of a smaller one's time: timings differ by less of themselves
 
 
 def slots_worth(device: str, step_tokens: int) -> int:

@@ -14,7 +14,7 @@ SATURATED_TOKENS = {
     "cuda": 8192,
 }  # from so many tokens a pass on, more bring little; where the search starts
 SAMPLES = 5
-CLEARLY = 0.95  # a larger chunk must take at most this share of a smaller one's time: timings differ by less of themselves
+CLEARLY = 0.95  # a larger chunk must take at most this share of a smaller one's time; timings vary by less than that
 
 
 def slots_worth(device: str, step_tokens: int) -> int:

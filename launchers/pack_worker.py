@@ -218,12 +218,14 @@ class PackWorker:
             from recipes.engines.packed.network import Network
             from recipes.engines.packed.pack import Pack
             from recipes.engines.packed.planner import Planner
+            from recipes.lean import lean_imports
 
             if self._device == "gpu":  # two bases seldom fit; one that nobody trains makes room
                 for other in [other for other, pack in self._packs.items() if not pack.trials]:
                     self._beats += self._packs.pop(other).beats
             keep_what_is_freed()
-            network = Network(base, typed, self._device)
+            with lean_imports():
+                network = Network(base, typed, self._device)
             planner = Planner(network.device.type, dict(self._decisions))
             room = Room(network.shape, free_bytes(network.device.type, self._num_packs))
             self._packs[key] = Pack(network, planner, room)

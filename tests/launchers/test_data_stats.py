@@ -198,6 +198,7 @@ def test_bad_input_ends_with_exit_code_2_and_without_a_traceback(
     assert "Traceback" not in run.stderr
 
 
+@pytest.mark.slow
 def test_a_hub_that_cannot_be_reached_is_told_with_the_way_out(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 from tests.launchers.running import Finished, podium
 
 
+@pytest.mark.slow
 def test_another_trial_goes_beside_the_champion(finished: Finished) -> None:
     champion = finished.state.champion
     assert champion is not None

@@ -30,6 +30,7 @@ def test_quick_commands_load_nothing_heavy(tmp_path: Path, arguments: list[str])
     assert loaded(run) == []
 
 
+@pytest.mark.slow
 def test_the_probe_sees_what_is_loaded(tmp_path: Path) -> None:
     """The test above can fail: a command that needs Ray is seen to load it."""
     run = podium(tmp_path, "submit", "sweeps/quickstart.yaml", "pools=[h100]", probe=True)

@@ -70,6 +70,7 @@ def reported(folder: Path) -> int:
     return sum(len(trial.reports) for trial in state.trials.values()) if state else 0
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_same_submit_twice_at_once_is_one_sweep(tmp_path: Path, home: Path) -> None:
     sweep = write_sweep(tmp_path, trials=2)

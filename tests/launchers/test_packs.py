@@ -102,6 +102,7 @@ def test_trials_take_slots_and_share_the_time(
     assert cluster.get(handle.join.remote("third", raw, None, []))["joined"], "both have left"
 
 
+@pytest.mark.slow
 def test_a_pack_that_dies_costs_no_attempt(
     start: Callable[[str], Any], make_job: Callable[..., Job], cluster: Any
 ) -> None:

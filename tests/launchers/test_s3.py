@@ -54,6 +54,7 @@ def test_a_bundle_verifies_where_it_lies(finished: Finished, uploaded: Server) -
     }
 
 
+@pytest.mark.slow
 def test_a_kept_trial_is_a_bundle_of_its_own(finished: Finished, uploaded: Server) -> None:
     champion = finished.state.champion
     assert champion is not None

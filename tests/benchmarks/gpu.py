@@ -136,7 +136,7 @@ def memory(setting: Setting, folder: Path) -> tuple[Rows, dict[str, Any]]:
     together = max(len(group) for group in full._chunks)
     member = full.trials[0].member
     count, adapted = member.state.weights.numel(), member.rank * len(member.sites)
-    size = Size(together, len(rows[0][0].ids), rows[0][0].num_targets)
+    size = Size(together, len(rows[0][0].ids), rows[0][0].num_targets, rows[0][0].num_targets)
     copies = together * count * number if number < 4 else 0  # a slot's, made for a pass
     passing = copies + pass_bytes(network.shape, size, adapted, recompute=False)
     estimates = {

@@ -85,11 +85,13 @@ class Size:
         trials: That share it.
         tokens: Of each, padding included.
         targets: Of each, that the loss looks at.
+        read: Of each, that the last layer's feed-forward block computes (see ``sparing``).
     """
 
     trials: int
     tokens: int
     targets: int
+    read: int
 
 
 def base_bytes(num_parameters: int, number_bytes: int, num_quantized: int = 0) -> int:
@@ -123,19 +125,26 @@ def pass_bytes(shape: Shape, size: Size, adapted: int, *, recompute: bool) -> in
     # Kept until backward: the inputs of both norms in float32; what the projections take in (three of them share one
     # tensor, and two); queries, keys, values, attention's output, twice, and its logsumexp; four of the feed-forward.
     layer = 8 * shape.hidden + 4 * shape.heads + 8
-    layer += number * (2 * shape.hidden + 3 * shape.queries + 2 * keys + 4 * shape.intermediate + adapted // layers)
+    layer += number * (2 * shape.hidden + 3 * shape.queries + 2 * keys + adapted // layers)
     if shape.norms_queries:
         layer += 4 * (shape.queries + shape.keys)
+    feed = number * 4 * shape.intermediate
     # In passing: gradients within the layer that backward is at.
-    passing = number * (3 * shape.intermediate + 2 * shape.hidden + 2 * shape.queries)
+    passing, feeding = number * (2 * shape.hidden + 2 * shape.queries), number * 3 * shape.intermediate
     # Around the layers: embeddings, last norm, outputs and their gradient, positions and rotations.
     around = (4 + 5 * number) * shape.hidden + 4 * number * shape.queries // shape.heads + 64
     tokens = size.trials * size.tokens
-    kept = tokens * (around + layers * (number * shape.hidden if recompute else layer))
+    last = size.trials * size.read
+    fed = tokens if layers > 1 else last  # in the largest layer
+    if recompute:
+        kept = tokens * (around + layers * number * shape.hidden)
+    else:
+        kept = tokens * (around + layers * layer) + feed * (tokens * (layers - 1) + last)
     # Each layer keeps the dense mask as numbers to add.
     pairs = size.trials * size.tokens**2 if shape.dense_mask else 0
     mask = pairs * (1 + number * (1 if recompute else layers))
-    backward = tokens * (passing + (layer if recompute else 0)) + shape.unpacked * number
+    backward = tokens * passing + fed * feeding + (tokens * layer + fed * feed if recompute else 0)
+    backward += shape.unpacked * number
     return kept + mask + max(backward, loss_bytes(shape, size.trials * size.targets))
 
 

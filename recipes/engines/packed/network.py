@@ -13,6 +13,7 @@ from recipes.engines import targets
 from recipes.engines.packed import attention, memory, product
 from recipes.engines.packed.linear import PackedLinear
 from recipes.engines.packed.rows import Row
+from recipes.engines.packed.sparing import Sparing, places_of, spare_last_layer
 from recipes.engines.packed.tree import Layout, lay_out, lay_out_apart
 from recipes.schema import Base, Recipe
 from sweeps.errors import InvalidInput, Problem
@@ -49,6 +50,11 @@ class Batch:
             return len(self.layout.ids)
         return len(self.rows) * max(len(row.ids) for row in self.rows)
 
+    @property
+    def read(self) -> int:
+        """Tokens that the last layer computes to its end; see ``sparing``."""
+        return len(set(self.layout.sources)) if self.rows is None else self.tokens
+
 
 class Network:
     """A base in memory, shared by all trials of a pack. Used by one thread at a time.
@@ -77,9 +83,11 @@ class Network:
             if name not in head_names:
                 self.layers[name] = _replace(self.model, name)
         self.why_no_trees = _why_no_trees(self.model.config)
+        self._sparing: tuple[Sparing, ...] = ()
         if self.why_no_trees is None:
             attention.register()
             self.model.set_attn_implementation(attention.NAME)
+            self._sparing = spare_last_layer(self.model.get_decoder())
         self.shape = self._shape()
 
     @contextmanager
@@ -165,7 +173,8 @@ class Network:
         ids = self.tensor([layout.ids + (0,) * (length - len(layout.ids)) for layout in layouts])
         positions = self.tensor([layout.positions + (0,) * (length - len(layout.ids)) for layout in layouts])
         trees = attention.Trees(layouts, length, self.device)
-        hidden = self._forward(ids, positions, None, trees=trees, recorder=recorder)
+        read = places_of(sources, length, lambda number: product.padded(number, self.device, self.dtype))
+        hidden = self._forward(ids, positions, None, read, trees=trees, recorder=recorder)
         places = [number * length + source for number, chosen in enumerate(sources) for source in chosen]
         return hidden.reshape(-1, hidden.shape[-1]).index_select(0, self.tensor(places))
 
@@ -195,7 +204,11 @@ class Network:
         ]
         return hidden.reshape(-1, hidden.shape[-1]).index_select(0, self.tensor(places))
 
-    def _forward(self, ids: torch.Tensor, positions: Any, mask: Any, **kwargs: Any) -> torch.Tensor:
+    def _forward(
+        self, ids: torch.Tensor, positions: Any, mask: Any, read: Sequence[int] | None = None, **kwargs: Any
+    ) -> torch.Tensor:
+        for module in self._sparing:
+            module.places = None if read is None else self.tensor(read)
         if positions is None:
             positions = torch.arange(ids.shape[1], device=self.device).expand_as(ids)
         decoder = self.model.get_decoder()

@@ -137,7 +137,7 @@ class Pack:
         rows = self._rows(str(job.train))
         longest = [rows[place] for place in _longest(job.train, recipe.train.micro_batch_size)]
         batch = self.network.batch(longest, trees=_shares_prefixes(recipe))
-        size = Size(1, batch.tokens, len(batch.layout.targets))
+        size = Size(1, batch.tokens, len(batch.layout.targets), batch.read)
         num_parameters = states.num_parameters(sites, recipe.lora.rank)
         return self.room.need(len(longest), size, num_parameters, recipe.lora.rank * len(sites))
 
@@ -230,7 +230,8 @@ class Pack:
             own = (member.state.weights.numel() for member in members)
             padding += sum(padding_bytes(one, padded, self.network.shape.number_bytes) for one in own)
             parts = [part for number in group for part in batches[number]]
-            size = Size(len(group), max(part.tokens for part in parts), max(len(part.layout.targets) for part in parts))
+            tokens, read = max(part.tokens for part in parts), max(part.read for part in parts)
+            size = Size(len(group), tokens, max(len(part.layout.targets) for part in parts), read)
             passes.append((size, rank * len(layers)))
         return all(self.room.allows(size, adapted, padding, recompute=recompute) for size, adapted in passes)
 

@@ -81,7 +81,7 @@ def peak_and_estimate(network: Any, *, recompute: bool, trees: bool, trials: int
         for _ in range(trials)
     ]
     batches = [network.batch(random_rows(4, 100, 60, 20, seed), trees=trees) for seed in range(trials)]
-    size = Size(trials, batches[0].tokens, len(batches[0].layout.targets))
+    size = Size(trials, batches[0].tokens, len(batches[0].layout.targets), batches[0].read)
     estimate = memory.pass_bytes(network.shape, size, typed.lora.rank * len(sites), recompute=recompute)
     if network.shape.number_bytes == 2:  # a slot counts the copy that a pass computes with
         estimate += trials * 2 * states.num_parameters(sites, typed.lora.rank)
@@ -274,7 +274,7 @@ def test_a_trial_is_refused_or_fits_and_as_many_as_are_said_fit_with_it(
     tokens: int, rows: int, parameters: int, free_gib: float
 ) -> None:
     room = Room(LLAMA_8B, int(free_gib * memory.GIB))
-    size = Size(1, tokens, tokens)
+    size = Size(1, tokens, tokens, tokens)
     try:
         need = room.need(rows, size, parameters, ADAPTED)
     except InvalidInput:
@@ -302,7 +302,8 @@ def test_a_trial_is_refused_or_fits_and_as_many_as_are_said_fit_with_it(
 )
 def test_more_takes_more(trials: int, tokens: int, more: int, recompute: bool) -> None:
     def taken(trials: int, tokens: int, targets: int) -> int:
-        return memory.pass_bytes(LLAMA_8B, Size(trials, tokens, targets), ADAPTED, recompute=recompute)
+        size = Size(trials, tokens, targets, min(tokens, targets))
+        return memory.pass_bytes(LLAMA_8B, size, ADAPTED, recompute=recompute)
 
     assert taken(trials, tokens, 10) < taken(trials + 1, tokens, 10)
     assert taken(trials, tokens, 10) < taken(trials, tokens + more, 10)
@@ -314,7 +315,7 @@ def test_the_paper_model_on_its_machines_by_arithmetic() -> None:
     base = memory.base_bytes(8_030_261_248, 2)
     assert memory.gib(base) == "15.0 GiB"
     assert memory.gib(memory.slot_bytes(PARAMETERS, 2)) == "1.2 GiB"
-    size = Size(1, 630 + 8 * 560, 8 * 320)
+    size = Size(1, 630 + 8 * 560, 8 * 320, 8 * 320)
     plain, again = (memory.pass_bytes(LLAMA_8B, size, ADAPTED, recompute=recompute) for recompute in (False, True))
     assert 25 < plain / memory.GIB < 40
     assert again < plain / 5

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from launchers import checkpoints
+from launchers.pools import LABEL
 from recipes.engines.protocol import Diverged, Job, Report, TrainingFailed
 from sweeps.errors import InvalidInput, Problem
 
@@ -50,6 +51,8 @@ class PackSlot:
         self._busy = 0.0
         self._process = ("", 0)  # the pack's node and process
         self.labels: dict[str, str] = {}  # of the pack's node
+        self._company = 0  # other trials in the pack, when it last reported
+        self._is_saved = False  # the trial's last checkpoint is what the pack has of it
         self._join()
 
     @property
@@ -59,8 +62,10 @@ class PackSlot:
 
     def advance(self) -> Report:
         """See :class:`recipes.engines.protocol.Session`."""
+        if self._company and self._is_saved:
+            self._move()
         answer = self._recovering(self._advance)
-        self._busy = answer["busy_s"]
+        self._busy, self._company, self._is_saved = answer["busy_s"], answer["here"] - 1, False
         return Report(answer["step"], answer["metrics"], answer["done"])
 
     def save(self, folder: Path) -> None:
@@ -76,6 +81,7 @@ class PackSlot:
                 raise
 
         self._recovering(again, rejoin=False)
+        self._is_saved = True
 
     def close(self) -> None:
         """See :class:`recipes.engines.protocol.Session`."""
@@ -107,6 +113,15 @@ class PackSlot:
         self._join()
 
     def _join(self) -> None:
+        deadline = time.monotonic() + JOIN_S
+        while time.monotonic() < deadline:
+            if any(self._joins(name) for name in self._address.in_order()):
+                return
+            time.sleep(0.2)
+        raise TrainingFailed(f"no pack took the trial within {JOIN_S:.0f} s")
+
+    def _joins(self, name: str, *, only_if_idle: bool = False) -> bool:
+        """Whether this pack takes the trial, from its last checkpoint."""
         import ray
 
         fields = ("settings", "base", "device", "threads")
@@ -114,22 +129,27 @@ class PackSlot:
         job |= {name: str(getattr(self._job, name)) for name in ("train", "validation", "folder")}
         checkpoint = checkpoints.latest(self._job.folder)
         me = [ray.get_runtime_context().current_actor] if ray.get_runtime_context().get_actor_id() else []
-        deadline = time.monotonic() + JOIN_S
-        while time.monotonic() < deadline:
-            for name in self._address.in_order():
-                self._token = uuid.uuid4().hex
-                try:
-                    self._pack = ray.get_actor(name)
-                    answer = self._call("join", job, str(checkpoint) if checkpoint else None, me)
-                except (ValueError, _Lost):  # Ray starts it anew
-                    continue
-                if "error" in answer:
-                    raise error_of(answer)
-                if answer["joined"]:
-                    self.labels, self._process = answer["labels"], (answer["node"], answer["pid"])
-                    return
-            time.sleep(0.2)
-        raise TrainingFailed(f"no pack took the trial within {JOIN_S:.0f} s")
+        self._token = uuid.uuid4().hex
+        try:
+            self._pack = ray.get_actor(name)
+            answer = self._call("join", job, str(checkpoint) if checkpoint else None, me, only_if_idle)
+        except (ValueError, _Lost):  # Ray starts it anew
+            return False
+        if "error" in answer:
+            raise error_of(answer)
+        if answer["joined"]:
+            self.labels, self._process = answer["labels"], (answer["node"], answer["pid"])
+        return bool(answer["joined"])
+
+    def _move(self) -> None:
+        """Go to a pack of our kind that has nothing to do: towards a sweep's end one is empty while another is full."""
+        here, token = self._pack, self._token
+        for name in self._address.in_order():
+            if _idle_like(name, self.labels) and self._joins(name, only_if_idle=True):
+                here.leave.remote(token)
+                self._busy_before, self._busy = self.busy_s, 0.0
+                return
+            self._pack, self._token = here, token
 
     def _call(self, method: str, *arguments: Any) -> dict[str, Any]:
         """Call the pack and watch it while it works.
@@ -176,6 +196,17 @@ class PackSlot:
             return int(ray.get(self._pack.beat.remote(), timeout=LOOK_S))
         except ray.exceptions.RayError:
             return -1
+
+
+def _idle_like(name: str, labels: dict[str, str]) -> bool:
+    """Whether a pack has nothing to do, on the same kind of device."""
+    import ray
+
+    try:
+        there = ray.get(ray.get_actor(name).idle.remote(), timeout=LOOK_S)
+    except (ValueError, ray.exceptions.RayError):
+        return False
+    return there is not None and there.get(LABEL) == labels.get(LABEL)
 
 
 def error_of(answer: dict[str, Any]) -> Exception:

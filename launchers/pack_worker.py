@@ -65,12 +65,15 @@ class PackWorker:
         self._num_packs = num_packs
         self._packs: dict[str, Any] = {}
         self._slots: dict[str, _Slot] = {}
+        self._answering = 0  # calls of ``evaluate``
         self._todo: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._beats = 0
         threading.Thread(target=self._work, daemon=True, name="pack").start()
         self._loading = self._submit(lambda: self._pack(*base) and None)  # while the clients start
 
-    def join(self, token: str, job: dict[str, Any], checkpoint: str | None, client: Any) -> dict[str, Any]:
+    def join(
+        self, token: str, job: dict[str, Any], checkpoint: str | None, client: Any, only_if_idle: bool = False
+    ) -> dict[str, Any]:
         """Give a trial a slot.
 
         Args:
@@ -78,13 +81,17 @@ class PackWorker:
             job: The fields of a ``Job``.
             checkpoint: Where to go on from.
             client: Its actor, in a list, so that Ray hands over the handle itself; its death frees the slot.
+            only_if_idle: Not where there is anything else to do.
 
         Returns:
             ``joined`` (False: all slots are taken, or memory has no room for one more), this process's ``pid``, its
-            ``node``, and the ``labels`` of this
-            node; or an error.
+            ``node``, and the ``labels`` of this node; or an error.
         """
-        return self._do(lambda: self._join(token, job, checkpoint, client))
+        return self._do(lambda: self._join(token, job, checkpoint, client, 1 if only_if_idle else self._num_slots))
+
+    def idle(self) -> dict[str, str] | None:
+        """The labels of this node, or None while there is anything to do. Answers at once, in the midst of a round."""
+        return None if self._slots or self._answering else _node_labels()
 
     def places(self, job: dict[str, Any]) -> dict[str, Any]:
         """How many trials like this one can be here at once, at most ``num_slots``: ``places``, or an error.
@@ -101,7 +108,11 @@ class PackWorker:
         return self._do(places)
 
     def advance(self, token: str) -> dict[str, Any]:
-        """Train a trial to its next report; returns ``step``, ``metrics``, ``done`` and ``busy_s``, or an error."""
+        """Train a trial to its next report.
+
+        Returns:
+            ``step``, ``metrics``, ``done``, ``busy_s``, and how many trials are ``here``; or an error.
+        """
         slot = self._slots.get(token)
         if slot is None:
             return GONE
@@ -151,6 +162,13 @@ class PackWorker:
 
     def evaluate(self, jobs: list[EvaluationJob]) -> list[dict[str, Any]]:
         """Answer and score several arms, those with the same items together; a result or an error for each."""
+        self._answering += 1
+        try:
+            return self._evaluate(jobs)
+        finally:
+            self._answering -= 1
+
+    def _evaluate(self, jobs: list[EvaluationJob]) -> list[dict[str, Any]]:
         results: list[dict[str, Any]] = [{} for _ in jobs]
         groups: dict[tuple[Any, ...], list[int]] = {}
         for place, job in enumerate(jobs):
@@ -191,8 +209,8 @@ class PackWorker:
 
         return answer
 
-    def _join(self, token: str, raw: dict[str, Any], checkpoint: str | None, client: Any) -> dict[str, Any]:
-        if len(self._slots) >= self._num_slots:
+    def _join(self, token: str, raw: dict[str, Any], checkpoint: str | None, client: Any, most: int) -> dict[str, Any]:
+        if len(self._slots) >= most:
             return {"joined": False}
         job = _job(raw)
         pack = self._pack(job.base, job.settings["base"])
@@ -320,7 +338,8 @@ class PackWorker:
             else:
                 answer = {"step": outcome.step, "metrics": outcome.metrics, "done": outcome.done}
             asked, slot.asked, slot.quiet_since = slot.asked, None, time.monotonic()
-            asked.set_result({**answer, "busy_s": slot.pack.trials[slot.number].busy_s})
+            busy_s = slot.pack.trials[slot.number].busy_s
+            asked.set_result({**answer, "busy_s": busy_s, "here": len(self._slots)})
 
     def _fail(self, pack: Any, error: Exception) -> None:
         for token, slot in list(self._slots.items()):

@@ -135,6 +135,32 @@ def test_another_pack_takes_the_trial_when_its_own_is_gone(
     assert len(to_the_end(slot, job)) == 2
 
 
+def test_a_trial_moves_to_a_pack_that_has_nothing_to_do(
+    start: Callable[[str], Any], make_job: Callable[..., Job], cluster: Any
+) -> None:
+    full, empty = start("full"), start("empty")
+    names = ("full", "empty")
+    jobs = [make_job("stays"), make_job("moves"), make_job("alone")]
+    slots = [PackSlot(PackAddress(names, 0), job) for job in jobs[:2]]
+
+    def report(slot: PackSlot, job: Job) -> None:
+        told = slot.advance()
+        checkpoints.commit(job.folder, {"step": told.step, "metrics": told.metrics, "done": told.done}, slot.save)
+
+    for slot, job in zip(slots, jobs, strict=False):
+        report(slot, job)
+    report(slots[1], jobs[1])
+    report(slots[0], jobs[0])  # it is alone now, and stays
+    assert cluster.get(full.idle.remote()) is None
+    assert cluster.get(empty.idle.remote()) is None
+    assert "joins at step 3" in (jobs[1].folder / "engine.log").read_text()
+    assert "joins at step 3" not in (jobs[0].folder / "engine.log").read_text()
+    alone = PackSlot(PackAddress(("full",), 0), jobs[2])
+    losses = [to_the_end(slot, job)[-1] for slot, job in zip([slots[1], alone], jobs[1:], strict=True)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6), "as if it had never moved"
+    assert slots[1].busy_s > 0
+
+
 @pytest.mark.slow
 def test_a_pack_that_hangs_is_ended(
     start: Callable[[str], Any], make_job: Callable[..., Job], cluster: Any, monkeypatch: pytest.MonkeyPatch

@@ -13,18 +13,22 @@ SATURATED_TOKENS = {
     "cpu": 1024,
     "cuda": 8192,
 }  # from so many tokens a pass on, more bring little; where the search starts
+FEWEST_SLOTS = {"cpu": 1, "cuda": 2}
 SAMPLES = 5
 CLEARLY = 0.95  # a larger chunk must take at most this share of a smaller one's time; timings vary by less than that
 
 
 def slots_worth(device: str, step_tokens: int) -> int:
-    """Trials that a pack should hold: as many as fill a forward pass, and two, so that one trains while one reports.
+    """Trials that a pack should hold: as many as fill a forward pass.
+
+    On a GPU two at least, so that one trains while another one is saved. On a CPU the second client would cost more
+    than that brings: it starts on the cores that train.
 
     Args:
         device: "cpu" or "cuda".
         step_tokens: What a trial computes in one forward pass.
     """
-    return max(2, SATURATED_TOKENS[device] // max(1, step_tokens))
+    return max(FEWEST_SLOTS[device], SATURATED_TOKENS[device] // max(1, step_tokens))
 
 
 @dataclass

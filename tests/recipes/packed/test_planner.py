@@ -62,5 +62,6 @@ def test_few_trials_decide_nothing_for_many() -> None:
 
 def test_a_pack_holds_what_fills_a_pass_and_never_one_alone() -> None:
     assert slots_worth("cpu", 32) == 32
-    assert slots_worth("cpu", 4000) == 2
+    assert slots_worth("cpu", 4000) == 1
+    assert slots_worth("cuda", 100_000) == 2
     assert slots_worth("cuda", 600) == 13

@@ -6,7 +6,6 @@ from pathlib import Path
 import yaml
 
 from launchers import checkpoints
-from launchers.search import Known
 from sweeps.facts import Pool
 from sweeps.sweep import Sweep
 from sweeps.trial import Trial, make_trial
@@ -14,6 +13,15 @@ from tracking.ledger import Ledger, State, SweepState
 from tracking.meters.cost import cost_of
 
 UNFINISHED = (State.PENDING, State.RUNNING, State.PAUSED, State.PREEMPTED, State.EVALUATING)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A trial of an earlier session: ``score`` by the search's metric; ``open`` while it has not come to its end."""
+
+    trial: Trial
+    score: float | None
+    open: bool = False
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ def ray_cluster(say: Callable[[str], None], log: Path = Path(os.devnull)) -> Ite
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # a diverged trial has no validation loss
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "16"  # a full pool must not hold up a free one
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is called whom the user did not name
     address = os.environ.get("RAY_ADDRESS")
     say(f"Ray: {f'connecting to {address}' if address else f'starting on {num_cores()} cores'} …")
     with nullcontext() if address else guarded():

@@ -22,6 +22,7 @@ from launchers.failures import Failures
 from launchers.halt import Halt
 from launchers.packs import CLIENT_CPU, Packs, keep_plan, make_packs
 from launchers.run_folder import job_fields
+from launchers.slots import Slots
 from recipes.schema import Recipe
 from sweeps.design_points import planned_points
 from sweeps.trial import Trial, make_trial
@@ -61,13 +62,6 @@ def tune_trials(
 
     What the ledger has of earlier sessions is not done again. With ``retry`` failed trials are taken up too.
     """
-    from ray import tune
-
-    from launchers.halving import Halving, make_scheduler
-    from launchers.recorder import Recorder
-    from launchers.search import DistinctSearch, Slots
-    from launchers.trainable import TrialRunner
-
     sweep = built.sweep
     spec, recipe = sweep.spec, Recipe.model_validate(sweep.settings)
     gpu = sweep.pools[0].device == "gpu"
@@ -75,6 +69,14 @@ def tune_trials(
     have = pools.require(sweep.pools, units, nodes)
     capacity = sum(count // units for count in have.values())
     packs = make_packs(built, ledger, have) if recipe.engine == "packed" else None
+    # Loaded while the packs load their base.
+    from ray import tune
+
+    from launchers.halving import Halving, make_scheduler
+    from launchers.recorder import Recorder
+    from launchers.search import DistinctSearch
+    from launchers.trainable import TrialRunner
+
     if packs and gpu:  # on a CPU the base is small, and loads while Tune starts
         packs.fit(job_fields(built, paths, ledger.folder, sweep.settings))
     capacity = packs.capacity if packs else capacity

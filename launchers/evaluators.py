@@ -13,7 +13,7 @@ from launchers.evaluation import EvaluationJob, evaluate, keep_samples, measure
 from launchers.failures import EVALUATION, Failures
 from launchers.packs import Packs
 from launchers.pools import selector
-from launchers.search import Slots
+from launchers.slots import Slots
 from sweeps.facts import Pool
 from tracking.ledger import Ledger, State
 from tracking.meters.cost import cost_of

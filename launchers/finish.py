@@ -14,7 +14,7 @@ from launchers.evaluators import Evaluators
 from launchers.failures import Failures
 from launchers.halt import Halt
 from launchers.run_folder import job_fields
-from launchers.search import Slots
+from launchers.slots import Slots
 from sweeps.errors import NoChampion
 from tracking.ledger import Ledger
 

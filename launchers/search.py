@@ -8,40 +8,19 @@ evaluations need the machine; all three are done here.
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from ray.tune.search import Searcher
 
+from launchers.agenda import Known
+from launchers.slots import Slots
 from sweeps.distributions import Choice, Distribution, Fixed, IntRange, LogUniform, QUniform, Uniform
 from sweeps.space import Space
 from sweeps.trial import Trial
 
 MAX_REDRAWS = 50  # duplicates in a row after which the space counts as exhausted
 TRAINING_PREFIXES = ("train/", "val/")
-
-
-@dataclass
-class Slots:
-    """How many trials may run at once, and what holds a slot at the moment."""
-
-    capacity: int
-    evaluating: int = 0
-    running: set[str] = field(default_factory=set)  # Tune's ids
-
-    @property
-    def free(self) -> int:
-        """Room for another trial. An evaluation takes a trial's room, so that it is not starved by the next trial."""
-        return self.capacity - self.evaluating - len(self.running)
-
-
-@dataclass(frozen=True)
-class Known:
-    """A trial of an earlier session: ``score`` by the search's metric; ``open`` while it has not come to its end."""
-
-    trial: Trial
-    score: float | None
-    open: bool = False
 
 
 class DistinctSearch(Searcher):  # type: ignore[misc]

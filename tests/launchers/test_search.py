@@ -6,7 +6,8 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from launchers.build import build
-from launchers.search import DistinctSearch, Slots
+from launchers.search import DistinctSearch
+from launchers.slots import Slots
 from sweeps.design_points import planned_points
 from sweeps.trial import Trial, make_trial
 

@@ -11,7 +11,8 @@ import yaml
 from launchers.agenda import make_agenda
 from launchers.build import Built, build
 from launchers.run_folder import prepare
-from launchers.search import DistinctSearch, Slots
+from launchers.search import DistinctSearch
+from launchers.slots import Slots
 from sweeps.design_points import planned_points
 from sweeps.trial import Trial, make_trial
 from tracking.ledger import Ledger, State

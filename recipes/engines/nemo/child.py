@@ -22,6 +22,7 @@ from typing import Any, TextIO
 
 from recipes.engines.start import start_a
 from recipes.engines.targets import unmatched
+from recipes.lean import UNUSED_BY_NEMO, lean_imports
 
 OWNER_LOOK_S = 0.5
 
@@ -134,7 +135,9 @@ def set_start(model: Any, seed: int) -> None:
 def build_trial(config: Any, channel: Channel) -> Any:
     """NeMo's fine-tuning recipe with the hooks that a scheduler needs."""
     from nemo_automodel.components.training.rng import init_all_rng
-    from nemo_automodel.recipes.llm.train_ft import TrainFinetuneRecipeForNextTokenPrediction
+
+    with lean_imports(UNUSED_BY_NEMO):
+        from nemo_automodel.recipes.llm.train_ft import TrainFinetuneRecipeForNextTokenPrediction
 
     class Trial(TrainFinetuneRecipeForNextTokenPrediction):  # type: ignore[misc]
         """Reports at each boundary and waits there for a command."""

@@ -15,6 +15,7 @@ from tracking.ledger import Ledger, TrialState
 
 FOLDER = "cross_check"
 COMPARED = ("train/loss", "val/loss")
+REPORTS = 4  # at most: each costs a validation, and a difference stays for all that follow
 
 
 class CrossCheck:
@@ -33,7 +34,9 @@ class CrossCheck:
         # On a CPU nothing else is left to do but to read the challenge set.
         threads = job["threads"] if job["device"] == "gpu" else num_cores()
         again = {**job, "folder": str(Path(job["folder"]) / FOLDER), "threads": threads}
-        again["settings"] = {**job["settings"], "engine": engine}
+        train = job["settings"]["train"]
+        every = spread(train["validate_every"], trial.step, train["max_steps"])
+        again["settings"] = {**job["settings"], "engine": engine, "train": {**train, "validate_every": every}}
         gpus = 1 if job["device"] == "gpu" else 0
         self._reference = ray.remote(num_cpus=gpus, num_gpus=gpus, max_retries=1)(_retrain).remote(again, trial.step)
 
@@ -54,6 +57,19 @@ class CrossCheck:
         seconds = round(time.time() - self._began, 1)
         ledger.append("cross_check", trial=self._trial.id, check={"engine": self._engine, **found, "seconds": seconds})
         return f"{self._engine} trained it again: {in_words(found)}"
+
+
+def spread(every: int, last: int, end: int) -> int:
+    """How often the other engine reports: at some of the steps at which the trial did, its last one among them.
+
+    Args:
+        every: Of the trial, in steps.
+        last: The trial's last report.
+        end: Where every trial reports, whatever its steps.
+    """
+    own = -(-last // every)
+    few = range(-(-own // REPORTS), own + 1)
+    return every * next(some for some in few if last == end or own % some == 0)
 
 
 def agreement(trial: TrialState, reports: list[dict[str, Any]]) -> dict[str, Any]:

@@ -38,12 +38,13 @@ space:
   optimizer.name: choice(adam, adamw)
   optimizer.lr: loguniform(1e-3, 2e-2)
   lora.rank: choice(4, 8)
-search: {trials: 4, seed: 0}
+search: {trials: TRIALS, seed: 0}
 stop_early: {algorithm: none}  # what is stopped depends on who reports first
 evaluate: {metrics: [shopping], dev: 4, challenge: 4, latency_top: 0}
 champion: {minimize: val/loss}
 """
 NAME = "killed"
+MANY = 20
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,10 @@ class Outcome:
     left_behind: list[str]
 
 
-def undisturbed(folder: Path, engine: str = "packed") -> SweepState:
+def undisturbed(folder: Path, engine: str = "packed", trials: int = 4) -> SweepState:
     """The same sweep with nothing killed."""
     home = folder / "home"
-    done = podium(home, "submit", str(_write(folder, engine)))
+    done = podium(home, "submit", str(_write(folder, engine, trials)))
     assert done.returncode == 0, done.stderr
     return read(home / "runs" / NAME)
 
@@ -100,17 +101,30 @@ def process_killed(
     home = folder / "home"
     run = home / "runs" / NAME
     with _submitting(home, _write(folder, engine)) as driver:
-        recovered: list[float] = []
-        for number in range(times):
-            reports = 3 + 4 * number
-            wait_until(lambda at_least=reports: _reports(run) >= at_least, 120, "the trials' reports")
-            pid = wait_until(lambda: find(home), 30, told)
-            running = _running(run)
-            kill(pid)
-            recovered.append(_all_go_on(run, running, time.time()))
+        recovered = [_kill_after(3 + 4 * number, run, find) for number in range(times)]
         _, err = driver.communicate(timeout=240)
     assert driver.returncode == 0, err
     return Outcome(told, losses(home, NAME, reference), recovered, _left_behind(home))
+
+
+def many_trials_killed(folder: Path, reference: SweepState) -> Outcome:
+    """A pack worker, a client, another pack worker and the driver of one sweep are killed, one after the other."""
+    home, sweep = folder / "home", _write(folder, trials=MANY)
+    run = home / "runs" / NAME
+    with _submitting(home, sweep) as driver:
+        recovered = [
+            _kill_after(reports, run, find) for reports, find in ((5, pack_worker), (20, client), (35, pack_worker))
+        ]
+        wait_until(lambda: _reports(run) >= 50, 120, "the trials' reports")
+        kill(driver.pid)
+        driver.wait()
+    left = _left_behind(home)
+    start = time.time()
+    done = podium(home, "submit", str(sweep))
+    assert done.returncode == 0, done.stderr
+    recovered.append(_first_news(run, start) - start)
+    told = f"of {MANY} trials: a pack worker, a client, a pack worker, the driver"
+    return Outcome(told, losses(home, NAME, reference), recovered, left + _left_behind(home))
 
 
 def mlflow_killed(folder: Path, reference: SweepState) -> Outcome:
@@ -186,6 +200,7 @@ def all_outcomes(folder: Path) -> list[Outcome]:
         driver_killed(fresh("driver"), reference),
         process_killed(fresh("pack"), reference, "a pack worker, twice", pack_worker, times=2),
         process_killed(fresh("client"), reference, "a trial's client", client),
+        many_trials_killed(fresh("many"), undisturbed(fresh("undisturbed-many"), trials=MANY)),
         process_killed(fresh("worker"), nemo, "nemo: a trial's Ray worker", worker, engine="nemo"),
         process_killed(fresh("trainer"), nemo, "nemo: a trial's training process", trainer, engine="nemo"),
         process_killed(fresh("raylet"), reference, "Ray's node process, twice", raylet, times=2),
@@ -209,9 +224,9 @@ def table(outcomes: list[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def _write(folder: Path, engine: str = "packed") -> Path:
+def _write(folder: Path, engine: str = "packed", trials: int = 4) -> Path:
     path = folder / "killed.yaml"
-    path.write_text(SWEEP.replace("ENGINE", engine))
+    path.write_text(SWEEP.replace("ENGINE", engine).replace("TRIALS", str(trials)))
     return path
 
 
@@ -248,6 +263,16 @@ def _first_news(folder: Path, after: float) -> float:
     starting = ("sweep", "begin", "mlflow", "cost")
     told = (event for event in events(folder) if event["t"] > after and event["event"] not in starting)
     return float(next(told)["t"])
+
+
+def _kill_after(reports: int, run: Path, find: Callable[[Path], int | None]) -> float:
+    """Kill a process of a sweep that has made so many reports; seconds until all that was running goes on."""
+    home = run.parents[1]
+    wait_until(lambda: _reports(run) >= reports, 120, "the trials' reports")
+    pid = wait_until(lambda: find(home), 30, find.__name__)
+    running = _running(run)
+    kill(pid)
+    return _all_go_on(run, running, time.time())
 
 
 def _reports(folder: Path) -> int:

@@ -39,6 +39,16 @@ def test_a_process_of_a_running_sweep_is_killed(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_twenty_trials_finish_whoever_is_killed(tmp_path: Path) -> None:
+    for name in ("undisturbed", "killed"):
+        (tmp_path / name).mkdir()
+    reference = scenarios.undisturbed(tmp_path / "undisturbed", trials=scenarios.MANY)
+    assert len(reference.trials) == scenarios.MANY
+    check(scenarios.many_trials_killed(tmp_path / "killed", reference))
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_process_of_a_sweep_on_nemo_is_killed(tmp_path: Path) -> None:
     for name in ("undisturbed", "worker", "trainer"):

@@ -10,7 +10,8 @@ import logging
 
 from tests.benchmarks import end_to_end, engine
 
-PARTS = (*engine.PARTS, "end_to_end")
+WHOLE_SWEEPS = {"end_to_end": end_to_end.run, "end_to_end_variants": end_to_end.run_variants}
+PARTS = (*engine.PARTS, *WHOLE_SWEEPS)
 
 
 def main() -> None:
@@ -23,8 +24,8 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     for part in arguments.only:
         print(f"{part} …", flush=True)
-        if part == "end_to_end":
-            end_to_end.run(arguments.repeats)
+        if part in WHOLE_SWEEPS:
+            WHOLE_SWEEPS[part](arguments.repeats)
         else:
             engine.run(part, arguments.repeats)
 

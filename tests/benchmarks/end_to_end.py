@@ -35,6 +35,7 @@ search: {{algorithm: random, trials: 20, seed: 0, start_at: default}}
 stop_early: {early}
 evaluate: {{metrics: [shopping], dev: 64, challenge: 8, latency_top: 0, stopped: false}}
 """
+CONDITIONS = {"sweep": SWEEP, "seconds": "wall, from nothing to the last trial's score"}
 
 
 def run(repeats: int) -> None:
@@ -60,11 +61,25 @@ def run(repeats: int) -> None:
                 "lowest val/loss: theirs, ours": "; ".join(f"{one}, {other}" for one, other in champions),
             }
         )
-    rows.append({"sweep": f"{FULL}, rows one by one", "Podium s": [_podium(FULL, trees=False)["seconds"]]})
-    rows.append({"sweep": f"{FULL}, engine nemo", "Podium s": [_podium(FULL, engine="nemo")["seconds"]]})
     conditions = {"cores": num_cores(), "training": "with its validations", "the rest": "starting, loading, waiting"}
     report("end_to_end_factors", [_factor(name, spent) for name in spent[0][0]], conditions)
-    report("end_to_end", rows, {"sweep": SWEEP, "seconds": "wall, from nothing to the last trial's score"})
+    report("end_to_end", rows, CONDITIONS)
+
+
+def run_variants(repeats: int) -> None:
+    """The full grid on Podium alone: as it is, without trees, and on the other engine, in turns."""
+    variants: dict[str, dict[str, Any]] = {
+        "packed": {},
+        "rows one by one": {"trees": False},
+        "nemo": {"engine": "nemo"},
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(repeats):
+        for name, options in variants.items():
+            seconds[name].append(_podium(FULL, **options)["seconds"])
+            print(f"{FULL}, {name}: {seconds[name][-1]:.0f} s", flush=True)
+    rows = [{"full grid": name, "s": own, "÷ packed": ratios(own, seconds["packed"])} for name, own in seconds.items()]
+    report("end_to_end_variants", rows, CONDITIONS)
 
 
 def _factor(name: str, spent: list[tuple[dict[str, float], dict[str, float]]]) -> dict[str, Any]:

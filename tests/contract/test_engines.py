@@ -25,6 +25,7 @@ from tests.recipes.tiny import chat_rows, make_base, one_thread, tiny_settings, 
 
 DEVICE = os.environ.get("PODIUM_TEST_DEVICE", "cpu")
 ENGINES: dict[str, Callable[[], Engine]] = {"nemo": NemoEngine, "packed": PackedEngine}
+SLOW = {"nemo": pytest.mark.slow}  # a process for each trial, which takes seconds to start
 BOUNDARIES = [3, 6, 9, 11]
 MID_EPOCH, END_OF_EPOCH = 3, 6
 VALIDATION = chat_rows(6, start=40)
@@ -90,7 +91,7 @@ def threads() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module", params=sorted(ENGINES))
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=SLOW.get(name, ())) for name in sorted(ENGINES)])
 def engine(request: pytest.FixtureRequest) -> Engine:
     return ENGINES[request.param]()
 

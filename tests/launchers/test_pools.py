@@ -84,7 +84,10 @@ def _where(config: dict[str, Any]) -> dict[str, Any]:
     return {"accelerator": labels.get(pools.LABEL)}
 
 
-@pytest.mark.parametrize(("wanted", "expected"), [(["h100"], {"H100"}), (["h100", "b200"], {"H100", "B200"})])
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [pytest.param(["h100"], {"H100"}, marks=pytest.mark.slow), (["h100", "b200"], {"H100", "B200"})],
+)
 def test_trials_run_on_their_pools_and_nowhere_else(
     fake_cluster: None, built: Built, wanted: list[str], expected: set[str], tmp_path: Path
 ) -> None:

@@ -93,7 +93,7 @@ def peak_and_estimate(network: Any, *, recompute: bool, trees: bool, trials: int
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", sorted(BASES))
 def test_a_pass_takes_what_was_estimated_and_at_least_half_of_it(
     name: str, dtype: str, recompute: bool, network_of: Callable[[str, str], Any]

@@ -1,20 +1,22 @@
 """Matrix products on a processor, by the faster of the two libraries that torch carries.
 
-``torch.mm`` calls MKL in float32, and MKL runs its older code on processors of other makers than Intel: on a Zen 5
-core it reaches 94 GFLOP/s where oneDNN, which torch carries as well, reaches 210. Both compute in float32 throughout;
-they differ in the order of the sums. oneDNN compiles a kernel for each shape (about 1 ms), so shapes have to recur:
-whoever lays out tokens pads them to ``padded``, and shapes that are not of that kind stay with MKL.
+``torch.mm`` calls MKL in float32, and MKL runs its older code on some processors of other makers than Intel: on a Zen 5
+core it reaches 94 GFLOP/s where oneDNN, which torch carries as well, reaches 210; on a Zen 4 core both reach 100. So
+both are tried. They compute in float32 throughout and differ in the order of the sums. oneDNN takes each trial's
+product by itself, and compiles a kernel for each shape (about 1 ms), so shapes have to recur: whoever lays out tokens
+pads them to ``padded``, and shapes that are not of that kind stay with MKL.
 """
 
-import platform
+import time
 from functools import cache
-from pathlib import Path
 
 import torch
 
 MULTIPLE = 32
 FEWEST = 64  # rows below which the two are alike
-CPUINFO = Path("/proc/cpuinfo")
+TRIED = (512, 192, 512)  # rows, width in and out of the product that decides
+TURNS = 9
+CLEARLY = 1.4  # times faster: what a trial's products lose by being taken one by one, and more than timings vary
 
 
 def padded(length: int, device: torch.device, dtype: torch.dtype) -> int:
@@ -58,17 +60,24 @@ def linears(x: torch.Tensor, weights: torch.Tensor, fast: bool) -> torch.Tensor:
 
 @cache
 def has_faster() -> bool:
-    """Whether oneDNN is there and MKL is on a processor that it was not made for."""
-    return (
+    """Whether oneDNN is there and clearly faster than MKL on this processor, as measured when it is first asked."""
+    if not (
         torch.backends.mkldnn.is_available()
         and torch.backends.mkl.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        and not _is_intel()
-    )
+    ):
+        return False
+    mkl, onednn = _seconds()
+    return mkl > CLEARLY * onednn
 
 
-def _is_intel() -> bool:
-    """True where nobody can tell: what torch does by itself is right there."""
-    if platform.machine() not in ("x86_64", "AMD64") or not CPUINFO.exists():
-        return True
-    return "AuthenticAMD" not in CPUINFO.read_text()
+def _seconds() -> tuple[float, float]:
+    """What a product of a small model's size takes with MKL and with oneDNN, in turns; the best of each counts."""
+    x, weight = torch.ones(TRIED[0], TRIED[1]), torch.ones(TRIED[2], TRIED[1])
+    taken: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(TURNS):
+        for fast, times in taken.items():
+            began = time.perf_counter()
+            linear(x, weight, None, fast)
+            times.append(time.perf_counter() - began)
+    return min(taken[False]), min(taken[True])

@@ -64,22 +64,19 @@ def test_what_does_not_suit_stays_with_torch(rows: int, like: dict[str, Any], fo
     assert not product.suits(rows, torch.empty(0, **like))
 
 
-def test_on_intel_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_mkl_is_as_fast_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(product, "has_faster", lambda: False)
     assert product.padded(301, torch.device("cpu"), torch.float32) == 301
     assert not product.suits(96, torch.empty(0))
 
 
-@pytest.mark.parametrize(
-    ("told", "is_intel"), [("vendor_id\t: GenuineIntel", True), ("vendor_id\t: AuthenticAMD", False)]
-)
-def test_the_maker_is_read_from_the_machine(
-    told: str, is_intel: bool, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    about = tmp_path / "cpuinfo"
-    about.write_text(told)
-    monkeypatch.setattr(product, "CPUINFO", about)
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    assert product._is_intel() is is_intel
-    monkeypatch.setattr("platform.machine", lambda: "arm64")
-    assert product._is_intel()
+@needs_onednn
+@pytest.mark.parametrize(("mkl", "onednn", "faster"), [(2.0, 1.0, True), (1.1, 1.0, False), (1.0, 2.0, False)])
+def test_the_processor_itself_decides(mkl: float, onednn: float, faster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(product, "_seconds", lambda: (mkl, onednn))
+    assert product.has_faster.__wrapped__() is faster
+
+
+@needs_onednn
+def test_both_are_timed() -> None:
+    assert all(0 < seconds < 1 for seconds in product._seconds())

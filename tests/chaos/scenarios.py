@@ -38,7 +38,7 @@ space:
   optimizer.name: choice(adam, adamw)
   optimizer.lr: loguniform(1e-3, 2e-2)
   lora.rank: choice(4, 8)
-search: {trials: TRIALS, seed: 0}
+search: {algorithm: random, trials: TRIALS, seed: 0}  # not from results: they come in another order
 stop_early: {algorithm: none}  # what is stopped depends on who reports first
 evaluate: {metrics: [shopping], dev: 4, challenge: 4, latency_top: 0}
 champion: {minimize: val/loss}

@@ -20,9 +20,7 @@ from launchers.live import Follower, Lines, Screen
 from launchers.output import say
 from launchers.targets import keep_ledger
 from sweeps.errors import InvalidInput, NoChampion, PodiumError, ServiceUnreachable, VerificationFailed
-from tracking.deadline import in_background
 from tracking.ledger import Ledger, LedgerBroken, State, SweepState
-from tracking.mlflow_client import check
 from tracking.mlflow_registry import register_champion
 from tracking.mlflow_view import MlflowView
 
@@ -51,8 +49,10 @@ def run_session(built: Built, ledger: Ledger, paths: dict[str, Path], *, retry: 
     _announce(built, before, folder)
     ledger.append("begin", host=platform.node(), pid=os.getpid())
     charge_lost_session(ledger, before)
-    view = MlflowView(uri, opening=in_background(lambda: check(uri)))
+    view = MlflowView(uri)
     try:
+        written = view.sync(ledger.read())
+        ledger.append("mlflow", tracking_uri=written["tracking_uri"])
         for restart in range(RAY_RESTARTS + 1):
             try:
                 # What was to be retried is retried once: after the first start the ledger has it as waiting.
@@ -97,7 +97,6 @@ def _run_on_ray(
     display = Screen if sys.stderr.isatty() and sys.stdout.isatty() else Lines
     # Ray sets a handler of its own for SIGTERM when it starts, so ours comes after it.
     with ray_cluster(say, ledger.folder / RAY_LOG) as nodes, interruptible(halt, say):
-        ledger.append("mlflow", tracking_uri=view.opened(ledger.read())["tracking_uri"])
         with ExitStack() as views:
             views.enter_context(Follower(ledger.folder, SYNC_S, view.sync))
             look = views.enter_context(display(built.sweep.spec.search.num_trials))

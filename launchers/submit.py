@@ -19,7 +19,7 @@ from launchers.session import caught_up, run_session
 from launchers.targets import check_target
 from sweeps.errors import InvalidInput, PodiumError, Problem
 from tracking.ledger import Ledger, LedgerLocked, State, SweepState, is_open, read
-from tracking.mlflow_client import check, sqlite_folder
+from tracking.mlflow_view import check
 
 FINISHED_CODES = (0, 3, 6)  # of a sweep that was decided; after any other there is something left to do
 
@@ -115,8 +115,7 @@ def check_services(built: Built) -> None:
         ServiceUnreachable: MLflow, the hub, the judge, or the object storage does not answer.
     """
     home.home().mkdir(parents=True, exist_ok=True)
-    if sqlite_folder(home.tracking_uri()) is None:  # a database of our own is opened while Ray starts
-        check(home.tracking_uri())
+    check(home.tracking_uri())
     check_target(built.sweep.spec.export.to, built.sweep.spec.name)
     preflight(built)
 

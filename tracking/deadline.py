@@ -1,8 +1,7 @@
-"""Calls in a thread of their own: with a limit on their wall-clock, or while the caller does something else."""
+"""A limit on the wall-clock of a call into a library that has its own ideas about retrying."""
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -33,12 +32,3 @@ def call_within(limit_s: float, function: Callable[[], T]) -> T:
     if values:
         return values[0]
     raise TimeoutError(f"no answer within {limit_s:g} s")
-
-
-def in_background(function: Callable[[], T]) -> Future[T]:
-    """Call ``function`` now; its result waits for it, and raises what it raised."""
-    threads = ThreadPoolExecutor(1)
-    try:
-        return threads.submit(function)
-    finally:
-        threads.shutdown(wait=False)

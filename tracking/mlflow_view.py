@@ -27,8 +27,6 @@ from tracking.mlflow_runs import (
 )
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
@@ -76,21 +74,15 @@ class MlflowView:
         tracking_uri: A server, or a database.
         trial_files: Of a trial's folder, the files and folders to keep as artifacts once it has ended.
         retry_every_s: After a failure, the time during which a sync returns at once, unless the sweep has ended.
-        opening: A ``mlflow_client.check`` in the background, for which the first sync waits.
     """
 
     def __init__(
-        self,
-        tracking_uri: str,
-        trial_files: tuple[str, ...] = TRIAL_FILES,
-        retry_every_s: float = 10.0,
-        opening: "Future[None] | None" = None,
+        self, tracking_uri: str, trial_files: tuple[str, ...] = TRIAL_FILES, retry_every_s: float = 10.0
     ) -> None:
         self.tracking_uri = tracking_uri
         self._shown = without_password(tracking_uri)
         self.trial_files = trial_files
         self.retry_every_s = retry_every_s
-        self._opening = opening
         self._client: MlflowClient | None = None
         self._retry_at = 0.0
         self._error: str | None = None
@@ -104,16 +96,6 @@ class MlflowView:
     def run_ids(self) -> dict[str, str]:
         """The run of every trial and of every other arm, by its id or name, as far as they are written."""
         return {key: written.run_id for (_, key), written in (self._children or {}).items()}
-
-    def opened(self, state: SweepState) -> SyncResult:
-        """The first sync of a session.
-
-        Raises:
-            ServiceUnreachable: Where ``opening`` found that MLflow cannot be reached.
-        """
-        if self._opening is not None:
-            self._opening.result()
-        return self.sync(state)
 
     def sync(self, state: SweepState) -> SyncResult:
         """Bring MLflow up to date with the state. Never raises for what MLflow or the network does."""
@@ -152,8 +134,6 @@ class MlflowView:
 
     def _sync(self, state: SweepState, result: SyncResult) -> None:
         if self._client is None:
-            if self._opening is not None:
-                self._opening.result()
             self._client = connect(self.tracking_uri)
         client = self._client
         if self._experiment_id is None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sweeps.errors import InvalidInput, ServiceUnreachable
-from tracking.meters.judge import JudgeError, RubricJudge, Verdict
+from tracking.meters.judge import JudgeError
 from tracking.meters.metrics import Item
 
 ITEM = Item("row-1", [{"role": "user", "content": "Sandals, please."}], "Here are sandals.")

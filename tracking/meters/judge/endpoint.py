@@ -1,0 +1,176 @@
+"""An OpenAI-compatible endpoint: posting with patience, and asking at the start whether it keeps to a JSON schema."""
+
+import json
+import secrets
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from threading import Event
+from time import monotonic
+from typing import Any, Literal
+
+from sweeps.errors import ServiceUnreachable
+from tracking.deadline import call_within
+
+BUSY = (408, 425, 429, 500, 502, 503, 504)  # asked again; the rest of 4xx will not change
+EVERY_REQUEST = (401, 403, 404, 405)  # the key, the model or the address: no other request fares better
+LONGEST_PAUSE_S = 30.0
+NO_FORM = "so nothing would hold its replies to a verdict; take a server or a model with structured output"
+
+
+class NoReplyError(Exception):
+    """The endpoint gave nothing to read.
+
+    Attributes:
+        about: ``request``: it refuses this one. ``service``: it does not answer now. ``all``: it will refuse all.
+    """
+
+    def __init__(self, text: str, about: Literal["request", "service", "all"]) -> None:
+        super().__init__(text)
+        self.about = about
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a judge is asked. Safe to use from several threads.
+
+    Attributes:
+        url: Ends in ``/chat/completions``.
+        headers: What is sent along, the key among it.
+        timeout_s: Of one request, from its start to the last byte.
+        limit_s: Of one request with all its repetitions after time-outs, 429 and 5xx.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    timeout_s: float
+    limit_s: float
+
+    def post(self, body: Mapping[str, Any], stopped: Event | None = None) -> Any:
+        """The JSON that the endpoint answers, asked again where it is busy, silent or not there.
+
+        Args:
+            body: Of the request.
+            stopped: Once set, nothing is asked again.
+
+        Raises:
+            NoReplyError: Nothing came within ``limit_s``, or the request is refused.
+            ValueError: What came is no JSON.
+        """
+        began, attempt, stopped = monotonic(), 0, stopped or Event()
+        while True:
+            left = self.limit_s - (monotonic() - began)
+            try:
+                return self.post_once(body, min(self.timeout_s, max(0.1, left)))
+            except urllib.error.HTTPError as error:
+                said, pause = self._refused(error), _retry_after(error)
+            except OSError as error:  # a TimeoutError among them
+                said, pause = f"does not answer: {getattr(error, 'reason', error)}", 0.0
+            pause = max(pause, min(LONGEST_PAUSE_S, 0.5 * 2**attempt))
+            attempt += 1
+            if monotonic() - began + pause >= self.limit_s or stopped.wait(pause):
+                raise NoReplyError(f"gave no answer within {self.limit_s:g} s: it {said}", "service")
+
+    def post_once(self, body: Mapping[str, Any], timeout_s: float) -> Any:
+        """One request, without a second."""
+        data = json.dumps(body).encode()
+        request = urllib.request.Request(self.url, data, {"Content-Type": "application/json", **self.headers})
+
+        def send() -> Any:
+            with urllib.request.urlopen(request, timeout=timeout_s) as response:
+                return json.loads(response.read())
+
+        return call_within(timeout_s, send)  # the time-out of a connection counts anew with every byte that comes
+
+    def _refused(self, error: urllib.error.HTTPError) -> str:
+        """What a refusal says, where it may pass.
+
+        Raises:
+            NoReplyError: It will not.
+        """
+        text = _body(error)
+        said = f"answers {error.code} {error.reason}: {text}"
+        if error.code == 400 and names_the_form(text):
+            # Told before MLflow can see it, which would ask again without the form and say nothing.
+            raise NoReplyError(f"refuses response_format, {NO_FORM} ({text})", "all")
+        if error.code not in BUSY:
+            raise NoReplyError(said, "all" if error.code in EVERY_REQUEST else "request")
+        return said
+
+    def probe(self, model: str) -> str | None:
+        """Ask for a word that only a server that keeps to the schema can know; return what it calls its model.
+
+        The word is drawn anew and stands in the schema alone, so that neither a server that ignores
+        ``response_format`` nor one that repeats itself can say it.
+
+        Raises:
+            ServiceUnreachable: No answer within ``timeout_s``, the key, the model or the schema is refused, or ignored.
+        """
+        word = f"w{secrets.token_hex(6)}"
+        schema = {
+            "type": "object",
+            "properties": {"result": {"type": "string", "enum": [word]}},
+            "required": ["result"],
+            "additionalProperties": False,
+        }
+        form = {"type": "json_schema", "json_schema": {"name": "probe", "schema": schema, "strict": True}}
+        # No limit on tokens: some servers know it by another name only, and the form ends the answer by itself.
+        body = {
+            "model": model,
+            "messages": [{"role": "user", "content": "Give an integer from 0 to 5 as result."}],
+            "response_format": form,
+        }
+        try:
+            reply = self.post_once(body, self.timeout_s)
+            content = reply["choices"][0]["message"]["content"]
+            served = reply.get("model")
+        except urllib.error.HTTPError as error:
+            text = _body(error)
+            if error.code == 400 and names_the_form(text):
+                rule = f"the judge at {self.url} refuses response_format, {NO_FORM} ({text})"
+                raise ServiceUnreachable(rule) from None
+            raise ServiceUnreachable(f"the judge at {self.url} answers {error.code} {error.reason}: {text}") from None
+        except OSError as error:  # a TimeoutError among them
+            reason = getattr(error, "reason", error)
+            if isinstance(reason, TimeoutError):
+                reason = f"no answer within {self.timeout_s:g} s (evaluate.judge.timeout)"
+            raise ServiceUnreachable(f"the judge at {self.url} does not answer: {reason}") from None
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise ServiceUnreachable(f"{self.url} answers, but not with a chat completion") from None
+        if not _is_the_word(content, word):
+            shown = " ".join(str(content).split())[:80]
+            rule = f"the judge at {self.url} ignores response_format (it replied {shown!r}), {NO_FORM}"
+            raise ServiceUnreachable(rule)
+        return served if isinstance(served, str) and served else None
+
+
+def completions(endpoint: str) -> str:
+    """The address to post to, of an endpoint's base or of that address itself."""
+    endpoint = endpoint.rstrip("/")
+    return endpoint if endpoint.endswith("/chat/completions") else f"{endpoint}/chat/completions"
+
+
+def names_the_form(refusal: str) -> bool:
+    """Whether a 400 is about ``response_format``."""
+    return any(word in refusal for word in ("response_format", "json_schema", "structured output"))
+
+
+def _is_the_word(content: Any, word: str) -> bool:
+    try:
+        return bool(json.loads(content) == {"result": word})
+    except (ValueError, TypeError, RecursionError):
+        return False
+
+
+def _body(error: urllib.error.HTTPError) -> str:
+    try:
+        return " ".join(error.read(300).decode(errors="replace").split())
+    except OSError:
+        return ""
+
+
+def _retry_after(error: urllib.error.HTTPError) -> float:
+    """Seconds that the server asks to wait for; 0 where it says nothing, or a date."""
+    text = str(error.headers.get("Retry-After", "")).strip()
+    return float(text) if text.isdecimal() else 0.0

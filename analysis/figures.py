@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis import theme
 from analysis.champion import Choice
+from analysis.claims import Share, facts
 from analysis.frame import curves, frame
 from analysis.importance import Importance
 from analysis.rule import LOSS, SCORE, Rule
@@ -57,22 +58,25 @@ def axis_title(metric: str) -> str:
 # Importance ----------------------------------------------------------------------------------------
 
 
-def importance_bars(found: Importance | str) -> Any:
-    """A bar a swept key."""
+def importance_bars(found: Importance | str, metric: str) -> Any:
+    """A bar a swept key. Its label is a percentage; the whole claim is in its tooltip."""
     import plotly.graph_objects as go
 
     if isinstance(found, str):
         return found
     keys, shares = list(found.shares), list(found.shares.values())
+    claims = [Share(share, f"the explained variation of {metric}", "the sweep's trials", found.n) for share in shares]
     bars = go.Bar(
         x=shares,
         y=keys,
         orientation="h",
         marker_color=theme.TRIAL,
-        text=[f"{share:.0%}" for share in shares],
+        text=[claim.short for claim in claims],
+        hovertext=[str(claim) for claim in claims],
+        meta={"claims": [facts(claim) for claim in claims]},
         textposition="outside",
         cliponaxis=False,
-        hovertemplate="%{y}: %{x:.1%}<extra></extra>",
+        hovertemplate="%{y}: %{hovertext}<extra></extra>",
     )
     figure = go.Figure(
         bars, theme.layout(max(400, 110 + 34 * len(keys)), margin={"l": 64, "r": 56, "t": 12, "b": 56}, bargap=0.5)

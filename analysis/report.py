@@ -3,6 +3,7 @@
 import math
 import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 
 from analysis import figures, theme
 from analysis.champion import Choice, agreement, choose
+from analysis.claims import check_page, quoted
 from analysis.comparison import comparison
 from analysis.figures import Scene
 from analysis.importance import Importance, importance
@@ -19,7 +21,7 @@ from analysis.leaderboard import leaderboard
 from analysis.parallel import parallel
 from analysis.plain import plain
 from analysis.rule import JSON_VALID, LOSS, SCORE
-from analysis.scales import label, number
+from analysis.scales import label, number, shorten
 from tracking.ledger import SweepState
 
 _TEMPLATE = "report.html.j2"
@@ -53,8 +55,14 @@ def write_report(state: SweepState, path: Path, choice: Choice | None = None) ->
 
     Returns:
         ``path``.
+
+    Raises:
+        AssertionError: The page claims what it does not bear out; it is not written. Our mistake: sections make their
+            figures with :mod:`analysis.claims`.
     """
     page = render(state, choice or choose(state))
+    if wrong := check_page(page):
+        raise AssertionError("\n".join(["the report is not written:", *map(str, wrong)]))
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(page, encoding="utf-8")
@@ -72,6 +80,7 @@ def render(state: SweepState, choice: Choice) -> str:
     )
     return environment.get_template(_TEMPLATE).render(
         name=state.name,
+        quoted=quoted(_given(state)),
         status=state.status,
         facts=_facts(state),
         champion=_champion(state, choice),
@@ -83,6 +92,25 @@ def render(state: SweepState, choice: Choice) -> str:
         font=theme.FONT,
         plotly_js=get_plotlyjs(),
     )
+
+
+def _given(state: SweepState) -> Iterator[str]:
+    """The user's own words that a page may show: names, values, reasons. They are no claims of ours."""
+
+    def words(value: Any) -> Iterator[str]:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                yield str(key)
+                yield from words(item)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                yield from words(item)
+        elif isinstance(value, str):
+            yield from (value, shorten(value))
+
+    yield from words([state.name, state.reason, state.spec, [cost.pool for cost in state.costs]])
+    for trial in state.trials.values():
+        yield from words([trial.values, trial.pool, trial.error, trial.reason, trial.metrics])
 
 
 def _when(seconds: float) -> str:
@@ -254,7 +282,9 @@ def _sections(scene: Scene) -> list[list[Section]]:
             )
         ],
         [
-            _section("importance", "What mattered", _importance_how(found, metric), figures.importance_bars(found)),
+            _section(
+                "importance", "What mattered", _importance_how(found, metric), figures.importance_bars(found, metric)
+            ),
             _section(
                 "agreement",
                 "Does the loss tell the quality?",

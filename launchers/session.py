@@ -180,18 +180,25 @@ def _close(ledger: Ledger, view: MlflowView, halt: Halt, code: int) -> SweepStat
     ledger.append("end", status=halt.status, reason=halt.reason, code=code)
     state = ledger.read()
     try:
-        if any(trial.reports for trial in state.trials.values()):
-            from analysis.report import write_report
+        _report(state)
+    finally:  # also where the report is refused, which is our mistake and costs nobody their sweep
+        _sync(view, state)
+        try:
+            keep_ledger(state, state.spec["export"]["to"])
+        except PodiumError as error:
+            say(f"no copy of the ledger was kept in object storage: {error}")
+    return state
 
-            write_report(state, state.folder / "report.html")
+
+def _report(state: SweepState) -> None:
+    if not any(trial.reports for trial in state.trials.values()):
+        return
+    from analysis.report import write_report
+
+    try:
+        write_report(state, state.folder / "report.html")
     except (OSError, InvalidInput) as error:
         say(f"the report could not be written: {error}")
-    _sync(view, state)
-    try:
-        keep_ledger(state, state.spec["export"]["to"])
-    except PodiumError as error:
-        say(f"no copy of the ledger was kept in object storage: {error}")
-    return state
 
 
 def _sync(view: MlflowView, state: SweepState) -> None:

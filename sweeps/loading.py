@@ -236,6 +236,8 @@ def _model_at(path: _Path) -> type[BaseModel] | None:
     """The block that a path leads to."""
     model: type[BaseModel] = SweepSpec
     for part in path:
+        if isinstance(part, int):
+            continue  # an entry of a list of blocks
         field = next((f for name, f in model.model_fields.items() if (f.alias or name) == part), None)
         inner = _block_in(field.annotation) if field is not None else None
         if inner is None:

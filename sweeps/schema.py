@@ -1,10 +1,11 @@
 """The schema of a sweep YAML. Every block is frozen and refuses keys that it does not know."""
 
+import datetime
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from sweeps.errors import nearest
@@ -70,6 +71,85 @@ def _url(value: str) -> str:
     return value
 
 
+def _day(value: Any) -> Any:
+    """YAML reads 2026-11-25 as a date."""
+    return value.isoformat() if isinstance(value, datetime.date) else value
+
+
+def _date(value: str) -> str:
+    try:
+        datetime.date.fromisoformat(value)
+    except ValueError:
+        raise broken_rule(f"must be a date, but got {quote(value)}", "write it like 2026-11-25") from None
+    return value
+
+
+LEVELS = tuple(str(level) for level in range(6))
+
+
+def _rubric(value: Any) -> Any:
+    """A rubric as text, also where it was written as a task and what each level means."""
+    if isinstance(value, Mapping):
+        unknown = [str(key) for key in value if key not in ("task", "levels")]
+        if unknown:
+            raise broken_rule(f"unknown key {quote(unknown[0])}", nearest(unknown[0], ("task", "levels")))
+        levels = value.get("levels")
+        told = {str(key): text for key, text in levels.items()} if isinstance(levels, Mapping) else {}
+        for key in told:
+            if key not in LEVELS:
+                raise broken_rule(f"levels are from 0 to 5, but got {quote(key)}")
+        missing = [key for key in LEVELS if not isinstance(told.get(key), str) or not told[key].strip()]
+        if missing:
+            which = f"level {missing[0]} is" if len(missing) == 1 else f"levels {', '.join(missing)} are"
+            raise broken_rule(f"{which} not described", "say in words what each level from 0 to 5 is")
+        task = value.get("task")
+        if not isinstance(task, str) or not task.strip():
+            raise broken_rule("has levels, but no task", "write task: and what the answers are judged for")
+        value = "\n".join([task.strip(), *(f"{key}: {told[key].strip()}" for key in reversed(LEVELS))])
+    if isinstance(value, str) and "{{" in value:
+        raise broken_rule("a rubric is plain text without {{ }}")  # they would be filled in
+    return value
+
+
+def _as_panel(value: Any) -> Any:
+    """A list of judges is a panel."""
+    return {"panel": value} if isinstance(value, list) else value
+
+
+_OURS = ("messages", "model", "response_format", "stream", "n", "tools", "tool_choice")
+
+
+def _parameters(value: dict[str, Any]) -> dict[str, Any]:
+    for key, entry in value.items():
+        if key in _OURS:
+            raise broken_rule(f"{quote(key)} is not a parameter that a judge may have", "temperature, seed, …")
+        if not isinstance(entry, str | int | float | bool | None):
+            raise broken_rule(f"{quote(key)} must be a plain value")
+    return value
+
+
+def _several(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(value) == 1:
+        raise broken_rule("must be two judges or more, but got 1", "one judge is written without panel")
+    return value
+
+
+def _unless_panel(value: Any, info: ValidationInfo) -> Any:
+    """A judge needs a model, an endpoint and a rubric; of a panel each member has its own, or all have the block's."""
+    name = info.field_name or ""
+    panel = info.data.get("panel")
+    if value is None and not panel:
+        if panel is not None:  # else the panel itself is wrong, and is told
+            raise broken_rule("is missing")
+    elif panel and name == "model" and value is not None:
+        raise broken_rule("must be one of model and panel, but got both", "write each model under panel")
+    elif panel and value is None and name != "model":
+        without = [member.model for member in panel if getattr(member, name) is None]
+        if without:
+            raise broken_rule(f"is missing for {', '.join(map(quote, without))}", f"write {name}: for all, or for each")
+    return value
+
+
 def _variable_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
         # The value is not quoted: it may be the key itself.
@@ -103,6 +183,10 @@ Text = Annotated[str, AfterValidator(_not_empty)]
 Names = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple), AfterValidator(_unique)]
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(gt=0)]
+Url = Annotated[str, AfterValidator(_url)]
+VariableName = Annotated[str, AfterValidator(_variable_name)]
+Rubric = Annotated[Text, BeforeValidator(_rubric)]
+Parameters = Annotated[dict[str, Any], AfterValidator(_parameters)]
 
 
 class Block(BaseModel):
@@ -178,19 +262,61 @@ class Budget(Block):
         return self.wall_clock
 
 
-class Judge(Block):
-    """A language model that scores answers by a rubric, behind an OpenAI-compatible endpoint.
+class TokenPrice(Block):
+    """A dated, sourced price of a model's tokens, in US$ for each million."""
+
+    input_usd_per_1m: Annotated[float, Field(ge=0)]
+    output_usd_per_1m: Annotated[float, Field(ge=0)]
+    source: Text
+    date: Annotated[str, BeforeValidator(_day), AfterValidator(_date)]
+
+
+class Calibration(Block):
+    """What a judge must show against people's labels before its scores promote anything.
 
     Attributes:
-        timeout: Seconds that one request may take; written like ``budget.wall_clock``.
+        min_kappa: The least quadratic weighted kappa; None asks for none.
     """
 
+    min_kappa: Annotated[float, Field(ge=-1, le=1)] | None = None
+
+
+class Panelist(Block):
+    """One judge of a panel; what it leaves out is as the block around it says."""
+
     model: Text
-    endpoint: Annotated[str, AfterValidator(_url)]
-    rubric: Text
-    api_key_env: Annotated[str, AfterValidator(_variable_name)] | None = None
+    endpoint: Url | None = None
+    rubric: Rubric | None = None
+    revision: Text | None = None
+    parameters: Parameters | None = None
+    api_key_env: VariableName | None = None
+    price: TokenPrice | None = None
+    concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
+    timeout: Annotated[Amount | None, BeforeValidator(_duration_s)] = None
+
+
+class Judge(Block):
+    """A language model that scores answers by a rubric, behind an OpenAI-compatible endpoint, or a panel of them.
+
+    Attributes:
+        rubric: Text; a rubric that was written as a task and its levels is that in words.
+        revision: Of the model, where its name does not say it; other revisions give other verdicts.
+        parameters: Of each request.
+        timeout: Seconds that one request may take; written like ``budget.wall_clock``.
+        panel: Two judges or more, in place of ``model``.
+    """
+
+    panel: Annotated[tuple[Panelist, ...], BeforeValidator(_as_tuple), AfterValidator(_several)] = ()
+    model: Annotated[Text | None, AfterValidator(_unless_panel)] = Field(default=None, validate_default=True)
+    endpoint: Annotated[Url | None, AfterValidator(_unless_panel)] = Field(default=None, validate_default=True)
+    rubric: Annotated[Rubric | None, AfterValidator(_unless_panel)] = Field(default=None, validate_default=True)
+    revision: Text | None = None
+    parameters: Parameters = Field(default_factory=lambda: {"temperature": 0.0})
+    api_key_env: VariableName | None = None
+    price: TokenPrice | None = None
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 8
     timeout: Annotated[Amount, BeforeValidator(_duration_s)] = 60.0
+    calibration: Annotated[Calibration, BeforeValidator(_empty_block)] = Calibration()
 
 
 class Evaluate(Block):
@@ -211,7 +337,7 @@ class Evaluate(Block):
         tuple[Annotated[str, AfterValidator(_metric_entry)], ...], BeforeValidator(_as_tuple), AfterValidator(_unique)
     ] = ()
     json_schema: Text | None = Field(default=None, alias="schema")
-    judge: Judge | None = None
+    judge: Annotated[Judge | None, BeforeValidator(_as_panel)] = None
     latency_top: Annotated[int, Field(ge=0)] = 3
     latency_requests: Annotated[int, Field(ge=0)] = 100
     stopped: bool = True

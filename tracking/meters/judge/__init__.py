@@ -1,4 +1,4 @@
-"""The judge as an instrument: scores by a rubric, comparisons in both orders, a cache, a panel, and what it agrees with.
+"""The judge as an instrument: scores by a rubric, comparisons in both orders, a panel, a cache, and calibration.
 
 What a caller needs::
 

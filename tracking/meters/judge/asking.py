@@ -188,10 +188,8 @@ class Asker:
                 record = {"value": value, "reason": reason, "served": took.served, "t": round(time(), 3)}
                 self._cache.put(key, {**record, "tokens_in": took.tokens_in, "tokens_out": took.tokens_out})
                 return took.reply(value=value, reason=reason)
-        asked = f"{self._form.asked} was asked for, but {came}"
-        return took.reply(
-            error=f"the judge at {self._endpoint.url} gave no verdict {where} in {ATTEMPTS} attempts: {asked}"
-        )
+        error = f"the judge at {self._endpoint.url} gave no verdict {where} in {ATTEMPTS} attempts"
+        return took.reply(error=f"{error}: {self._form.asked} was asked for, but {came}")
 
     def _once(self, judge: Any, question: Question, took: "_Took") -> tuple[Any, str, str]:
         """The verdict (or None), its reason, and what came."""

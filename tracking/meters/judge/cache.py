@@ -1,7 +1,7 @@
-"""Verdicts that were paid for, on disk: one append-only JSONL file for each instrument, shared by threads and processes.
+"""Verdicts that were paid for, on disk: an append-only JSONL file for each instrument, for many threads and processes.
 
-A verdict is appended, under the file's lock, and on the disk before anyone uses it, so an evaluation that is killed pays
-for none twice. A line that is cut short, at the end or within, is skipped: what it held is asked for again.
+A verdict is appended, under the file's lock, and on the disk before anyone uses it, so an evaluation that is killed
+pays for none twice. A line that is cut short, at the end or within, is skipped: what it held is asked for again.
 """
 
 import fcntl
@@ -38,7 +38,7 @@ class VerdictCache:
             return self._records.get(key)
 
     def put(self, key: str, record: dict[str, Any]) -> None:
-        """Keep a record: on the disk when this returns. A disk that refuses is told of once; the record still counts."""
+        """Keep a record: on the disk when this returns. A disk that refuses is told of once; it still counts."""
         line = json.dumps({"key": key, **record}).encode() + b"\n"
         with self._lock:
             self._records[key] = record

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from sweeps.errors import PodiumError, ServiceUnreachable
+from tracking.meters.judge.pairwise import Winner
 from tracking.meters.judge.rubric import RubricJudge
 from tracking.meters.judge.verdicts import Comparison, JudgeError, Verdict, total
 from tracking.meters.metrics import Item
@@ -89,7 +90,7 @@ def _mean(parts: tuple[Verdict, ...]) -> Verdict:
 
 def _majority(parts: tuple[Comparison, ...]) -> Comparison:
     votes = Counter(part.winner for part in parts)
-    winner = None if len(votes) == 1 and None in votes else "tie"
+    winner: Winner | None = "tie" if any(part.winner for part in parts) else None
     if votes["a"] != votes["b"]:
         winner = "a" if votes["a"] > votes["b"] else "b"
     return Comparison(

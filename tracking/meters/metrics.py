@@ -1,17 +1,15 @@
 """Metrics of one answer: the built-in ones, and a user's own from ``file.py:function``."""
 
-import importlib.util
 import json
-import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from sweeps.errors import InvalidInput, Problem, nearest
+from tracking.meters.functions import OwnFunction
 
 BUILT_IN = ("exact_match", "json_schema", "field_f1", "shopping")
 
@@ -140,20 +138,24 @@ def _fields(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
         yield path, canonical(value)
 
 
-def load_metric(text: str, base_dir: Path, schema: dict[str, Any] | None = None) -> Metric:
+def load_metric(
+    text: str, base_dir: Path, schema: dict[str, Any] | None = None, where: str = "evaluate.metrics"
+) -> Metric:
     """The metric that an entry of ``evaluate.metrics`` names.
 
     A built-in's name, or ``file.py:function`` with the file relative to ``base_dir``. A user's function has the
-    signature ``(row: dict, answer: str) -> dict[str, float]``; ``row`` is the data row, with ``id``, ``messages``
-    (up to the answer) and ``reference`` (the right answer's text) added where the row has no such key. A name without
-    a slash becomes ``quality/<name>``. Loading the file runs it.
+    signature ``(row: dict, answer: str) -> dict[str, float]``; ``row`` is what :func:`row_of` makes of an item. A name
+    without a slash becomes ``quality/<name>``. Loading the file runs it.
+
+    Args:
+        where: The key of the sweep that names it, for messages.
 
     Raises:
         InvalidInput: No such built-in, file or function, the file fails to load, or ``json_schema`` has no schema. From
             the metric itself: the function raises, or returns something else than numbers by name.
     """
     if ":" in text:
-        return _own(text, base_dir)
+        return _own(OwnFunction(text, base_dir, where))
     if text == "exact_match":
         return exact_match
     if text == "field_f1":
@@ -164,73 +166,41 @@ def load_metric(text: str, base_dir: Path, schema: dict[str, Any] | None = None)
         return shopping
     if text == "json_schema":
         if schema is None:
-            raise _problem("json_schema needs a schema, and none is given", "set evaluate.schema")
+            raise InvalidInput(Problem(where, "json_schema needs a schema, and none is given", "set evaluate.schema"))
         return json_schema(schema)
     hint = "write file.py:function" if text.endswith(".py") else f"{nearest(text, BUILT_IN)}, or file.py:function"
-    raise _problem(f'no metric is called "{text}"', hint)
+    raise InvalidInput(Problem(where, f'no metric is called "{text}"', hint))
 
 
-def _own(text: str, base_dir: Path) -> Metric:
-    file, _, name = text.rpartition(":")
-    path = base_dir / file
-    if not path.is_file():
-        raise _problem(f"{text}: there is no file {path}", f"the path is relative to {base_dir}")
-    module = _load(path)
-    function = getattr(module, name, None)
-    if not callable(function):
-        named = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise _problem(f'{path} has no function "{name}"', nearest(name, named) if named else "it has none at all")
+def row_of(item: Item) -> dict[str, Any]:
+    """An item as functions of the user's own see it.
 
+    The data row, with ``id``, ``messages`` (up to the answer) and ``reference`` (the right answer's text) added where
+    the row has no such key.
+    """
+    return {"id": item.id, "messages": item.messages, "reference": item.reference, **item.row}
+
+
+def _own(function: OwnFunction) -> Metric:
     def metric(item: Item, answer: str) -> dict[str, float]:
-        row = {"id": item.id, "messages": item.messages, "reference": item.reference, **item.row}
-        where = f"{path}:{name}, row {item.id!r}"
+        row = row_of(item)
+        returned = function(row, answer)
         try:
-            returned = function(row, answer)
-        except Exception as error:  # the user's code: whatever it raises is told with the place, not as our traceback
-            raise _problem(f"{where}: it raised {type(error).__name__}: {error}", _place(error, path)) from error
-        return _checked(returned, where)
+            return _checked(returned)
+        except ValueError as error:
+            raise function.wrong(row, str(error)) from None
 
     return metric
 
 
-def _load(path: Path) -> ModuleType:
-    # A name of its own, so that a user's "metrics.py" neither meets nor replaces a module that is already imported.
-    spec = importlib.util.spec_from_file_location(f"_podium_metric_{path.stem}_{abs(hash(path.resolve()))}", path)
-    if spec is None or spec.loader is None:
-        raise _problem(f"{path} is not a Python file", "its name must end in .py")
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up there
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # as above: the user's code
-        raise _problem(f"{path} cannot be loaded: {type(error).__name__}: {error}", _place(error, path)) from error
-    return module
-
-
-def _place(error: Exception, path: Path) -> str:
-    trace, line = error.__traceback__, None
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return f"{path.name}, line {line}" if line else ""
-
-
-def _checked(returned: Any, where: str) -> dict[str, float]:
+def _checked(returned: Any) -> dict[str, float]:
     if not isinstance(returned, dict):
-        rule = (
-            f"{where}: a metric returns a dict of numbers by name, but got {type(returned).__name__}: {returned!r:.80}"
-        )
-        raise _problem(rule)
+        kind = type(returned).__name__
+        raise ValueError(f"a metric returns a dict of numbers by name, but got {kind}: {returned!r:.80}")
     values: dict[str, float] = {}
     for key, value in returned.items():
-        number = isinstance(value, int | float) and math.isfinite(value)  # one NaN would spoil the mean
+        number = isinstance(value, int | float) and abs(value) <= sys.float_info.max  # one NaN would spoil the mean
         if not isinstance(key, str) or not number:
-            raise _problem(
-                f"{where}: a metric returns a dict of finite numbers by name, but got {key!r}: {value!r:.80}"
-            )
+            raise ValueError(f"a metric returns a dict of finite numbers by name, but got {key!r}: {value!r:.80}")
         values[key if "/" in key else f"quality/{key}"] = float(value)
     return values
-
-
-def _problem(rule: str, hint: str = "") -> InvalidInput:
-    return InvalidInput(Problem("evaluate.metrics", rule, hint))

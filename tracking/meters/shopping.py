@@ -12,6 +12,7 @@ from typing import Any
 from recipes.commerce.catalogue import CATEGORY, GENDER_PREFIX, label_of, titles
 from recipes.commerce.task import NUM_CATEGORIES, NUM_GENERIC, NUM_SPECIFIC, PROPOSAL_SCHEMA
 from sweeps.errors import InvalidInput, Problem
+from tracking.meters.gates import GIFT_CARD
 from tracking.meters.metrics import Item, NotJsonError, parse_json, validator
 
 NUM_PRODUCTS = NUM_SPECIFIC + NUM_GENERIC
@@ -22,11 +23,13 @@ LEVELS = (
     f"{NUM_CATEGORIES} categories of {NUM_PRODUCTS} products each, and no gift card",
     "also, the first category is the one asked for with the right gender, and nothing contradicts the gender",
     "also, every product of the first category has the material or feature asked for, and one that was named is first",
-    "also, every specific product exists in the shop, and none is repeated within a category",
+    "also, every specific product exists in the shop, none is repeated within a category, and each explanation is one "
+    "short sentence",
 )
 
 _GENDER_WORD = re.compile(r"\b(?:wo)?men's\b", re.IGNORECASE)
-_GIFT_CARD = re.compile(r"\bgift[\s-]*(?:card|voucher)s?\b", re.IGNORECASE)
+_SECOND_SENTENCE = re.compile(r"[.!?]\s+\S")
+SHORT = 100  # characters of an explanation; the data's longest has 70
 
 
 def shopping(item: Item, answer: str) -> dict[str, float]:
@@ -37,13 +40,14 @@ def shopping(item: Item, answer: str) -> dict[str, float]:
     - 2: right numbers, no gift card
     - 3: also, the first category is the one asked for with the right gender, and nothing contradicts the gender
     - 4: also, every product of the first category has the attribute, and a title that the shopper named comes first
-    - 5: also, every specific product exists in the catalogue, in both categories, and none is repeated
+    - 5: also, every specific product exists in the catalogue, in both categories, none is repeated, and each
+      explanation is one sentence of at most ``SHORT`` characters
 
     Parts: ``quality/json_valid``; ``quality/categories``, the share of the categories that are the right ones, whatever
     their gender; ``quality/gender``, the share of labels and products that do not contradict the gender;
     ``quality/attributes``, the share of the first category's products with the attribute; ``quality/title``, only for
     rows that name one; ``quality/exists``, the share of the specific products asked for that exist, a repeated one
-    counted once; ``quality/no_gift_card``.
+    counted once; ``quality/short``, the share of explanations that are one short sentence; ``quality/no_gift_card``.
 
     Raises:
         InvalidInput: The row has no ``request`` as the demo's data has it.
@@ -79,7 +83,7 @@ def _level(proposal: list[dict[str, Any]] | None, request: dict[str, Any], parts
         sizes == [NUM_PRODUCTS] * NUM_CATEGORIES and parts["no_gift_card"] == 1,
         proposal[0]["category"] == label and parts["gender"] == 1,
         parts["attributes"] == 1 and parts.get("title", 1.0) == 1,
-        parts["exists"] == 1,
+        parts["exists"] == 1 and parts["short"] == 1,
     )
     level = 1
     for met in requirements:
@@ -90,7 +94,7 @@ def _level(proposal: list[dict[str, Any]] | None, request: dict[str, Any], parts
 
 
 def _parts(proposal: list[dict[str, Any]] | None, request: dict[str, Any]) -> dict[str, float]:
-    names = ["json_valid", "categories", "gender", "attributes", "exists", "no_gift_card"]
+    names = ["json_valid", "categories", "gender", "attributes", "exists", "short", "no_gift_card"]
     if request["title"]:
         names.append("title")
     if proposal is None:
@@ -111,7 +115,8 @@ def _parts(proposal: list[dict[str, Any]] | None, request: dict[str, Any]) -> di
         "gender": sum(not _contradicts(text, request["gender"]) for text in texts) / len(texts),
         "attributes": sum(bool(has_attribute.search(product)) for product in first) / max(len(first), NUM_PRODUCTS),
         "exists": sum(title in titles() for title in specific) / (NUM_CATEGORIES * NUM_SPECIFIC),
-        "no_gift_card": float(not any(_GIFT_CARD.search(text) for text in texts)),
+        "short": sum(_is_short(entry["explanation"]) for entry in proposal) / len(proposal),
+        "no_gift_card": float(not any(GIFT_CARD.search(text) for text in texts)),
     }
     if request["title"]:
         parts["title"] = float(first[0] == request["title"])
@@ -120,6 +125,10 @@ def _parts(proposal: list[dict[str, Any]] | None, request: dict[str, Any]) -> di
 
 def _without_gender(label: str) -> str:
     return _GENDER_WORD.sub("", label).strip()
+
+
+def _is_short(explanation: str) -> bool:
+    return len(explanation) <= SHORT and not _SECOND_SENTENCE.search(explanation)
 
 
 def _contradicts(text: str, gender: str | None) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from launchers import __doc__ as _room
-from launchers.commands import data, decide, doctor, follow, gc, init, look, plan, run
+from launchers.commands import data, decide, doctor, follow, gc, init, lint, look, paper, plan, run
 from launchers.output import messages, show_error
 from sweeps.errors import PodiumError
 
@@ -45,6 +45,8 @@ _COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
     ("champion", decide.champion, "Decide"),
     ("cost", look.cost, "Decide"),
     ("report", look.report, "Decide"),
+    ("lint", lint.lint, "Decide"),
+    ("paper-table", paper.paper_table, "Decide"),
     ("export", decide.export, "Take it away"),
     ("verify", decide.verify, "Take it away"),
     ("try", decide.try_query, "Take it away"),

@@ -23,12 +23,13 @@ from sweeps.errors import InvalidInput
 
 _INLINE = {"a", "abbr", "b", "br", "button", "em", "i", "small", "span", "strong", "sub", "sup", "time", "wbr", "label"}
 _VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
-_LITERAL = {"blockquote", "code", "kbd", "pre", "q", "samp", "style"}
+_LITERAL = {"blockquote", "code", "kbd", "pre", "q", "samp"}
 _READ = ("title", "alt", "aria-label", "placeholder")  # attributes that people read
 _LIBRARY = re.compile(r"\s*(?:/\*[*!\s]*)+plotly\.js v\d")
 _PLOT = "Plotly.newPlot("
 _STRING = re.compile(r"\"((?:[^\"\\\n]|\\.)*)\"|'((?:[^'\\\n]|\\.)*)'|`((?:[^`\\]|\\.)*)`")
 _LENGTH = re.compile(r"[\d.]+%")
+_CONTENT = re.compile(r"content\s*:\s*([\"'])(.*?)\1")  # the words that a style sheet adds
 _FORMATS = {"tickformat", "tickformatstops", "ticktext", "ticksuffix", "tickprefix", "hoverformat", "template"}
 _PLACEHOLDER = re.compile(r"%\{[^}]*\}")
 
@@ -38,7 +39,6 @@ class _Text:
     """Text that is read in one go: a paragraph, an item, a cell; with the claims in it."""
 
     line: int
-    tag: str
     column: tuple[int, int] | None = None  # of which table, which column
     ranking: int | None = None  # of which ordered list
     parts: list[str] = field(default_factory=list)
@@ -181,18 +181,25 @@ def _formatted(match: re.Match[str]) -> str:
 # The page ------------------------------------------------------------------------------------------
 
 
+def _listed(content: str) -> list[str]:
+    try:
+        return [word for word in json.loads(content) if isinstance(word, str)]
+    except (ValueError, TypeError):
+        return []  # a list of another kind: nothing is passed over for it
+
+
 class _Reader(HTMLParser):
     """Takes a page apart into what is read in one go."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
-        self.texts: list[_Text] = []
+        self._text = _Text(1)
+        self.texts = [self._text]
         self.asides: list[tuple[str, int]] = []  # attributes that people read
         self.scripts: list[tuple[str, int]] = []
         self.quoted: list[str] = []
         self.found: list[Violation] = []
         self._stack: list[tuple[str, _Text]] = []
-        self._text = _Text(1, "")
         self._claim: tuple[int, AnyClaim | None, list[str]] | None = None  # depth, facts, words
         self._tables: list[list[int]] = []  # open tables: number, column
         self._rankings: list[int] = []
@@ -203,7 +210,7 @@ class _Reader(HTMLParser):
         line = self.getpos()[0]
         self.asides += [(given[name], line) for name in _READ if name in given]
         if tag == "meta" and given.get("name") == "quoted":
-            self.quoted += [str(word) for word in json.loads(given.get("content", "[]"))]
+            self.quoted += _listed(given.get("content", ""))
         self._count += 1
         if tag == "table":
             self._tables.append([self._count, 0])
@@ -238,8 +245,8 @@ class _Reader(HTMLParser):
     def _begin(self, tag: str, line: int) -> None:
         """What follows is read apart from what stood before; a cell's blocks stay in its column."""
         column, ranking = self._text.column, self._text.ranking
-        inside = self._stack and self._stack[-1][1] is self._text and tag not in ("table", "tr", "tbody", "thead")
-        self._text = _Text(line, tag, column if inside else None, ranking if inside else None)
+        inside = tag not in ("table", "thead", "tbody", "tr")
+        self._text = _Text(line, column if inside else None, ranking if inside else None)
         self.texts.append(self._text)
 
     def handle_endtag(self, tag: str) -> None:
@@ -255,10 +262,15 @@ class _Reader(HTMLParser):
             name, outer = self._stack.pop()
             if name not in _INLINE:
                 # Text that goes on after a block is a text of its own.
-                self._text = _Text(self.getpos()[0], outer.tag, outer.column, outer.ranking)
+                self._text = _Text(self.getpos()[0], outer.column, outer.ranking)
                 self.texts.append(self._text)
             if name == tag:
                 return
+
+    def close(self) -> None:
+        super().close()
+        if self._claim is not None:  # the page ends within it
+            self._close_claim()
 
     def _close_claim(self) -> None:
         assert self._claim is not None
@@ -276,6 +288,8 @@ class _Reader(HTMLParser):
         if open_tags and open_tags[-1] == "script":
             before, line = self.scripts[-1]
             self.scripts[-1] = (before + data, line)
+        elif open_tags and open_tags[-1] == "style":
+            self.asides += [(match[2], self.getpos()[0]) for match in _CONTENT.finditer(data)]
         elif _LITERAL.intersection(open_tags):
             return
         elif self._claim is not None:

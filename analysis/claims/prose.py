@@ -52,7 +52,7 @@ _DATA = re.compile(r"\bon\s+(?!average\b|top\b|the other\b|its own\b|both\b|and\
 _ITEMS = (
     r"items|rows|requests|trials|runs|answers|prompts|samples|questions|conversations|examples|seeds|sweeps|repeats"
 )
-_N = re.compile(rf"\bn\s*=\s*\d|\b{_NUMBER}\s+(?:\w+\s+)?(?:{_ITEMS})\b", re.IGNORECASE)
+_N = re.compile(rf"\bn\s*=\s*\d|\b{_NUMBER}\s+(?:\w+\s+)?(?:{_ITEMS})\b(?!/)", re.IGNORECASE)
 _OF_PERCENT = re.compile(
     rf"\d\s?%\s+of\s+(?:the|this|that|its|our)\s+(?:[+−-]?{_NUMBER}\s?%|improvement|reduction|gain|increase|decrease)"
 )

@@ -1,12 +1,14 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from analysis.champion import choose
+from analysis.claims import check_page
 from analysis.figures import pareto
 from analysis.importance import Importance, importance
 from analysis.report import render, write_report
@@ -84,6 +86,33 @@ def test_names_and_values_cannot_inject_html(home: Path) -> None:
             ledger.append("trial", trial=f"t{number_}", number=number_, values={evil: value}, pool=evil, max_steps=4)
     state = read(home / "runs" / "x")
     assert evil not in render(state, choose(state))
+
+
+@pytest.mark.parametrize("num_trials", [0, 1, 4, 20])
+def test_a_page_claims_nothing_without_what_it_rests_on(home: Path, num_trials: int) -> None:
+    state = synthetic(home, num_trials=num_trials)
+    for rule in (
+        None,
+        Rule("val/loss", "min"),
+        Rule("quality/score", "max", (Constraint(metric="cost/usd", op="<", bound=0.0),)),
+    ):
+        assert check_page(render(state, choose(state, rule))) == []
+
+
+def test_a_page_that_claims_more_is_not_written(state: SweepState, tmp_path: Path) -> None:
+    choice = replace(choose(state), why=("It is 48.9 % faster than the base.",))
+    with pytest.raises(AssertionError, match=r"48\.9 % faster"):
+        write_report(state, tmp_path / "report.html", choice)
+    assert list(tmp_path.glob("*.html")) == []
+
+
+def test_a_users_own_words_may_hold_percentages(home: Path, tmp_path: Path) -> None:
+    state = synthetic(home, name="30% faster")
+    for trial in state.trials.values():
+        trial.values["data.part"] = "top 10% of all that we ever sold" if trial.number % 2 else "twice as many"
+    page = write_report(state, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert check_page(page) == []
+    assert check_page(page.replace('name="quoted"', 'name="other"')) != []
 
 
 def test_the_learning_rate_mattered_most(state: SweepState) -> None:

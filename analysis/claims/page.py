@@ -31,6 +31,7 @@ _STRING = re.compile(r"\"((?:[^\"\\\n]|\\.)*)\"|'((?:[^'\\\n]|\\.)*)'|`((?:[^`\\
 _LENGTH = re.compile(r"[\d.]+%")
 _CONTENT = re.compile(r"content\s*:\s*([\"'])(.*?)\1")  # the words that a style sheet adds
 _FORMATS = {"tickformat", "tickformatstops", "ticktext", "ticksuffix", "tickprefix", "hoverformat", "template"}
+_BARE = re.compile(r"(?<![\d%])(?<!\d\s)%|\bin\s+per\s?cent\b")  # a percentage's unit without its number
 _PLACEHOLDER = re.compile(r"%\{[^}]*\}")
 
 
@@ -73,22 +74,23 @@ def check_page(page: str) -> list[Violation]:
                 lines.setdefault(key, text.line)
     for key, claims in together.items():
         found += at(side_by_side(claims), lines[key])
-    found += one_value(claim for text in reader.texts for claim, _ in text.claims)
     for words, line in reader.asides:
         found += [Violation(Rule.UNMARKED, quote, line) for quote in loose(_without(words, reader.quoted))]
+    carried: list[AnyClaim] = []
     for script, line in reader.scripts:
-        found += at(_check_script(script, reader.quoted), line)
+        found += at(_check_script(script, reader.quoted, carried), line)
+    found += one_value([*carried, *(claim for text in reader.texts for claim, _ in text.claims)])
     return sorted(dict.fromkeys(found), key=lambda violation: violation.line or 0)
 
 
 def quoted(words: Iterable[str]) -> Markup:
     """The ``<meta>`` that lists a user's words which read like a claim; empty where none does."""
-    listed = sorted({word for word in words if next(loose(word), None)})
+    listed = sorted({word for word in words if next(_loose(word), None)})
     return Markup('<meta name="quoted" content="{}">').format(json.dumps(listed)) if listed else Markup()
 
 
 def _check_text(text: _Text, quotes: list[str]) -> Iterator[Violation]:
-    for quote in loose(_without(text.unclaimed, quotes)):
+    for quote in _loose(_without(text.unclaimed, quotes)):
         yield Violation(Rule.UNMARKED, quote)
     for claim, words in text.claims:
         yield from check_one(claim)
@@ -100,6 +102,13 @@ def _check_text(text: _Text, quotes: list[str]) -> Iterator[Violation]:
         yield from side_by_side([next(rest)[0] for _ in range(sentence.count(HOLE))])
     for rule, quote in contradictions(_without(text.words, quotes)):
         yield Violation(rule, quote)
+
+
+def _loose(words: str) -> Iterator[str]:
+    """What comes from no claim; a heading such as ``change, %`` makes percentages of the numbers below it."""
+    yield from loose(words)
+    if _BARE.search(words):
+        yield words[:80]
 
 
 def _without(words: str, quotes: list[str]) -> str:
@@ -116,15 +125,24 @@ def _spaced(text: str) -> str:
 # Scripts -------------------------------------------------------------------------------------------
 
 
-def _check_script(script: str, quotes: list[str]) -> Iterator[Violation]:
-    """Figures by their words; of any other code its strings. The library is known by how it begins."""
+def _check_script(script: str, quotes: list[str], carried: list[AnyClaim]) -> Iterator[Violation]:
+    """Figures by their words; of any other code its strings. The library is known by how it begins.
+
+    Args:
+        script: The element's contents.
+        quotes: The user's own words.
+        carried: Takes the claims of the figures.
+    """
     if _LIBRARY.match(script):
         return
     rest = script
     while (start := rest.find(_PLOT)) >= 0:
         values, end = _arguments(rest, start + len(_PLOT))
+        claims: list[AnyClaim] = []
         for value in values[1:3]:  # the traces and the layout; before them stands the element, after them the settings
-            yield from _check_figure(value, [], quotes)
+            yield from _check_figure(value, [], quotes, claims)
+        yield from side_by_side(claims)
+        carried += claims
         rest = rest[:start] + rest[end:]
     for match in _STRING.finditer(rest):
         literal = next(group for group in match.groups() if group is not None)
@@ -146,11 +164,13 @@ def _arguments(script: str, position: int) -> tuple[list[Any], int]:
         values.append(value)
 
 
-def _check_figure(value: Any, claims: list[AnyClaim], quotes: list[str]) -> Iterator[Violation]:
-    """The words of a figure. A trace or a layout may carry its claims in ``meta``: ``{"claims": [facts, …]}``."""
+def _check_figure(
+    value: Any, claims: list[AnyClaim], quotes: list[str], carried: list[AnyClaim]
+) -> Iterator[Violation]:
+    """The words of a figure. A trace or the layout may carry its claims in ``meta``: ``{"claims": [facts, …]}``."""
     if isinstance(value, list):
         for item in value:
-            yield from _check_figure(item, claims, quotes)
+            yield from _check_figure(item, claims, quotes, carried)
     elif isinstance(value, dict):
         meta = value.get("meta")
         if isinstance(meta, dict) and "claims" in meta:
@@ -159,11 +179,11 @@ def _check_figure(value: Any, claims: list[AnyClaim], quotes: list[str]) -> Iter
             except (InvalidInput, TypeError) as error:
                 yield Violation(Rule.MARKER, str(error))
                 return
+            carried += claims
             yield from (violation for claim in claims for violation in check_one(claim))
-            yield from side_by_side(claims)
         for key, item in value.items():
             if key not in _FORMATS and key != "meta":
-                yield from _check_figure(item, claims, quotes)
+                yield from _check_figure(item, claims, quotes, carried)
     elif isinstance(value, str):
         words = Markup(_PLACEHOLDER.sub(_formatted, value).replace("<br>", " ")).striptags()
         for claim in claims:

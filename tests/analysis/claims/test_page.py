@@ -35,6 +35,8 @@ def rules(page: str) -> list[Rule]:
         '<img alt="48.9 % faster">',
         "<script>show('48.9 % faster')</script>",
         "<text>48.9 %</text>",
+        "<table><tr><th>change, %</th></tr><tr><td>48.9</td></tr></table>",
+        "<table><tr><th>change in percent</th></tr><tr><td>48.9</td></tr></table>",
         '<style>p::after { content: "48.9 % faster" }</style>',
         '<meta name="quoted" content="8">48.9 %',
     ],
@@ -165,6 +167,17 @@ def test_percentages_of_a_figure_come_from_its_claims() -> None:
         Rule.UNMARKED,
     ]
     assert rules(plot(go.Figure(go.Bar(**bar, meta={"claims": [{}]})))) == [Rule.MARKER]
+
+
+def test_a_figure_has_one_baseline_and_it_has_one_value_on_the_page() -> None:
+    def bar(claim: Relative) -> go.Bar:
+        return go.Bar(x=[claim.percent], y=["x"], meta={"claims": [facts(claim)]})
+
+    ours, other, moved = against("incumbent"), against("base", 3.0), against("base", 4.0)
+    assert rules(plot(go.Figure([bar(ours), bar(ours)]))) == []
+    assert rules(plot(go.Figure([bar(ours), bar(other)]))) == [Rule.MIXED]
+    assert rules(plot(go.Figure(bar(other))) + plot(go.Figure(bar(other)))) == []
+    assert rules(plot(go.Figure(bar(other))) + plot(go.Figure(bar(moved)))) == [Rule.MOVED]
 
 
 def test_a_placeholder_that_prints_a_percentage_is_one() -> None:

@@ -172,7 +172,8 @@ class PackWorker:
         results: list[dict[str, Any]] = [{} for _ in jobs]
         groups: dict[tuple[Any, ...], list[int]] = {}
         for place, job in enumerate(jobs):
-            key = (job.base, str(job.base_settings), job.rows, job.limit, str(job.schema), job.max_new_tokens)
+            asked = (job.rows, job.limit, job.system, str(job.schema), job.max_new_tokens)
+            key = (job.base, str(job.base_settings), *asked)
             groups.setdefault(key, []).append(place)
         for places in groups.values():
             first = jobs[places[0]]
@@ -255,7 +256,7 @@ class PackWorker:
         began = time.perf_counter()
         pack = self._pack(jobs[0].base, jobs[0].base_settings)
         adapters = [load_adapter(pack.network, Path(job.adapter) if job.adapter else None) for job in jobs]
-        prompts = [item.messages for item in items_of(jobs[0])]
+        prompts = [jobs[0].question(item) for item in items_of(jobs[0])]
 
         def progress() -> None:
             self._beats += 1

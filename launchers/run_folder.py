@@ -93,6 +93,7 @@ def sweep_event(built: Built, paths: dict[str, Path]) -> dict[str, Any]:
         "start_identity": sweep.facts.start_identity,
         "data_identity": sweep.facts.data_identity,
         "evaluation_files": evaluation_files(built),
+        "incumbent": built.incumbent.digest if built.incumbent else None,
         "data": {
             split: {"rows": len(built.rows.rows[split]), "sha256": built.rows.sha256[split], "path": str(paths[split])}
             for split in splits.SPLITS

@@ -12,7 +12,7 @@ from sweeps.trial import make_trial
 from sweeps.values import lookup
 from tracking.ledger import SweepState, TrialState
 
-COMPARED_FACTS = ("base_identity", "start_identity", "data_identity", "evaluation_files", "pools")
+COMPARED_FACTS = ("base_identity", "start_identity", "data_identity", "evaluation_files", "incumbent", "pools")
 SHOWN_LENGTH = 60
 
 
@@ -24,6 +24,7 @@ def changes(state: SweepState, content: Mapping[str, Any]) -> list[str]:
     before, after = _compared(state.spec, state.recipe, state.facts), _compared(**_parts(content))
     differ = [path for path in dict.fromkeys([*before, *after]) if before.get(path) != after.get(path)]
     written = {path.removeprefix("set.") for path in differ if path.startswith("set.")}
+    written |= {"incumbent" for path in differ if path.startswith("evaluate.incumbent")}
     return [
         f"{path}: {_shown(before.get(path))} → {_shown(after.get(path))}"
         for path in differ

@@ -3,6 +3,7 @@
 ``python -m tests.launchers.bad_cases`` writes the page anew.
 """
 
+from tests.launchers.bad_incumbent import INCUMBENT
 from tests.launchers.bad_inputs import BASE, DATA, RECIPE
 from tests.launchers.bad_runs import EVALUATION, HOME, RUNNING
 from tests.launchers.bad_storage import BUNDLES, MLFLOW, STORAGE
@@ -19,6 +20,7 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
     "The base model": BASE,
     "Recipe and pools": RECIPE,
     "Evaluation and champion": EVALUATION,
+    "The incumbent": INCUMBENT,
     "Object storage and MLflow": (*STORAGE, *MLFLOW),
     "Bundles": BUNDLES,
     "While a sweep runs": RUNNING,
@@ -58,7 +60,7 @@ def page() -> str:
 
 def _cell(text: str) -> str:
     shown = text.replace("{here}", "…").replace("|", "\\|")
-    for name in ("hub", "judge", "port", "next", "disk", "root", "storage", "mlflow"):
+    for name in ("hub", "judge", "incumbent", "port", "next", "disk", "root", "storage", "mlflow"):
         shown = shown.replace(f"{{{name}}}", f"<{name}>")
     return f"`` {shown} ``" if "`" in shown else f"`{shown}`" if shown else ""
 

@@ -1,0 +1,274 @@
+"""Answers of a model that is served elsewhere, behind an OpenAI-compatible endpoint.
+
+It stands among the meters, and not with the models that recipes load: of a served model nothing is made here, it is
+observed as a client sees it. What it answers is on the disk before it is used, since it may have been paid for.
+"""
+
+import hashlib
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event
+from typing import Any, Self
+
+from sweeps.errors import InvalidInput, Problem, ServiceUnreachable
+from tracking.meters.judge.cache import VerdictCache
+from tracking.meters.judge.endpoint import BUSY, Endpoint, NoReplyError, completions
+
+PATIENCE = 4  # time-outs that one request may take, its repetitions after 429 and 5xx included
+ATTEMPTS = 2  # where a reply is no chat completion
+CATALOGUE_S = 5.0
+LIMITS = ("max_tokens", "max_completion_tokens")  # newer models know the limit by the second name alone
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a served model answered.
+
+    Attributes:
+        texts: In the order of the questions; None where there is no answer.
+        missing: By place, why there is none.
+        asked: Requests that were made for it; the other answers were there already.
+        tokens_in: Of all answers, by the endpoint's own count; ``tokens_out`` likewise.
+        served: What the endpoint calls the models that answered.
+    """
+
+    texts: list[str | None]
+    missing: dict[int, str]
+    asked: int
+    tokens_in: int
+    tokens_out: int
+    served: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Reply:
+    """``text`` is None where there is none, and ``why`` then says why; ``about`` is that of a ``NoReplyError``."""
+
+    text: str | None
+    why: str = ""
+    about: str = ""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    served: str = ""
+
+
+class ServedModel:
+    """A model behind an endpoint, asked for greedy answers. Safe to use from several threads.
+
+    Args:
+        model: Its name there.
+        endpoint: The base (``http://host:8000/v1``) or the full address that ends in ``/chat/completions``.
+        max_tokens: The most that an answer may have.
+        identity: What else decides answers; another identity has a place of its own in the cache.
+        api_key_env: The environment variable that holds the key; None sends no key.
+        concurrency: Requests under way at a time.
+        timeout_s: Of one request; with its repetitions it may take ``PATIENCE`` times as long.
+        cache: The file of answers; None keeps none.
+
+    Raises:
+        InvalidInput: The key's variable is not set.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        endpoint: str,
+        max_tokens: int,
+        identity: Any = None,
+        api_key_env: str | None = None,
+        concurrency: int = 8,
+        timeout_s: float = 60.0,
+        cache: Path | None = None,
+    ) -> None:
+        key = os.environ.get(api_key_env, "") if api_key_env else ""
+        if api_key_env and not key:
+            rule = f"the environment has no {api_key_env}"
+            raise InvalidInput(Problem("evaluate.incumbent.api_key_env", rule, f"export {api_key_env}=…"))
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.model, self.max_tokens, self.concurrency = model, max_tokens, concurrency
+        self.endpoint = Endpoint(completions(endpoint), headers, timeout_s, PATIENCE * timeout_s)
+        self._identity = identity
+        self._cache = VerdictCache(cache)
+        self._limit = LIMITS[0]
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], max_tokens: int, cache: Path | None = None) -> Self:
+        """The model that an ``evaluate.incumbent`` block with an endpoint describes, given as plain values.
+
+        Args:
+            settings: ``model``, ``endpoint``, and what the block has beside them; ``served``, what :meth:`probe` said.
+            max_tokens: As above; ``cache`` too.
+            cache: As above.
+        """
+        return cls(
+            settings["model"],
+            settings["endpoint"],
+            max_tokens,
+            [settings.get("revision"), settings.get("served")],
+            settings.get("api_key_env"),
+            settings.get("concurrency", 8),
+            settings.get("timeout", 60.0),
+            cache,
+        )
+
+    def probe(self) -> dict[str, str]:
+        """Ask for a few words, to know at the start that it answers; return what the endpoint says that it serves.
+
+        That is the ``model`` of its replies, which may be more exact than the name it was asked for, and from its list
+        of models, where it has one, the ``root`` and ``parent`` that vLLM gives: what stands behind a name.
+
+        Raises:
+            ServiceUnreachable: It does not answer within a time-out, refuses the key, or does not know the model.
+        """
+        url, patient = self.endpoint.url, replace(self.endpoint, limit_s=self.endpoint.timeout_s)
+        try:
+            try:
+                reply = self.endpoint.post_once(self._hello(), self.endpoint.timeout_s)
+            except urllib.error.HTTPError as error:
+                text = " ".join(error.read(300).decode(errors="replace").split())
+                if error.code not in BUSY and not (error.code == 400 and self._renamed(text)):
+                    said = f"answers {error.code} {error.reason}: {text}"
+                    raise ServiceUnreachable(f"the incumbent at {url} {said}") from None
+                reply = patient.post(self._hello())
+            found = {"model": reply["model"]} if isinstance(reply.get("model"), str) else {}
+            reply["choices"][0]["message"]
+        except NoReplyError as error:
+            raise ServiceUnreachable(f"the incumbent at {url} {error}") from None
+        except OSError as error:  # a TimeoutError among them
+            reason = getattr(error, "reason", error)
+            if isinstance(reason, TimeoutError):
+                reason = f"no answer within {self.endpoint.timeout_s:g} s (evaluate.incumbent.timeout)"
+            raise ServiceUnreachable(f"the incumbent at {url} does not answer: {reason}") from None
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise ServiceUnreachable(f"the incumbent at {url} answers, but not with a chat completion") from None
+        return found | self._listed()
+
+    def _listed(self) -> dict[str, str]:
+        """What the endpoint's list of models says of this one; nothing where it has no list."""
+        url = self.endpoint.url.removesuffix("/chat/completions") + "/models"
+        try:
+            request = urllib.request.Request(url, headers=dict(self.endpoint.headers))
+            with urllib.request.urlopen(request, timeout=CATALOGUE_S) as response:
+                models = json.loads(response.read())["data"]
+            entry = next(one for one in models if one["id"] == self.model)
+            return {key: entry[key] for key in ("root", "parent") if isinstance(entry.get(key), str)}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration):
+            return {}
+
+    def answer(self, prompts: Sequence[Messages]) -> list[str]:
+        """The answers, one request after the other, asked anew: to be timed.
+
+        Raises:
+            ServiceUnreachable: There is none to some.
+        """
+        replies = [self._ask(prompt, Event()) for prompt in prompts]
+        for reply in replies:
+            if reply.text is None:
+                raise ServiceUnreachable(f"the incumbent at {self.endpoint.url} {reply.why}")
+        return [str(reply.text) for reply in replies]
+
+    def answer_all(self, prompts: Sequence[Messages], max_missing: float) -> Answers:
+        """The answers to many, ``concurrency`` at a time; equal questions, and those of an earlier call, once.
+
+        Args:
+            prompts: Conversations that end with the user's turn.
+            max_missing: The share of them that may have no answer.
+
+        Raises:
+            ServiceUnreachable: More have none, or it refuses all. What came is kept.
+        """
+        keys = [self._key(prompt) for prompt in prompts]
+        replies = {key: _Reply(**kept) for key in dict.fromkeys(keys) if (kept := self._cache.get(key)) is not None}
+        todo = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in replies}
+        stopped, missing = Event(), 0
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            futures: dict[Future[_Reply], str] = {
+                pool.submit(self._ask_and_keep, key, prompt, stopped): key for key, prompt in todo.items()
+            }
+            try:
+                for future in as_completed(futures):
+                    reply = replies[futures[future]] = future.result()
+                    missing += keys.count(futures[future]) if reply.text is None else 0
+                    if reply.about == "all":
+                        raise ServiceUnreachable(f"the incumbent at {self.endpoint.url} {reply.why}")
+                    if missing > max_missing * len(prompts):
+                        share = f"{missing} of {len(prompts)} items, more than {100 * max_missing:g} %"
+                        said = f"gave no answer to {share}: it {reply.why}"
+                        raise ServiceUnreachable(f"the incumbent at {self.endpoint.url} {said}")
+            finally:
+                # Those under way end first, and are kept: they may be paid for.
+                stopped.set()
+                pool.shutdown(cancel_futures=True)
+        found = [replies[key] for key in keys]
+        return Answers(
+            texts=[reply.text for reply in found],
+            missing={place: reply.why for place, reply in enumerate(found) if reply.text is None},
+            asked=len(todo),
+            tokens_in=sum(reply.tokens_in for reply in found),
+            tokens_out=sum(reply.tokens_out for reply in found),
+            served=tuple(sorted({reply.served for reply in found} - {""})),
+        )
+
+    def _key(self, prompt: Messages) -> str:
+        parts = [self.endpoint.url, self._identity, self.model, self.max_tokens, list(prompt)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def _body(self, prompt: Messages) -> dict[str, Any]:
+        return {"model": self.model, "messages": list(prompt), "temperature": 0, self._limit: self.max_tokens}
+
+    def _hello(self) -> dict[str, Any]:
+        return {**self._body([{"role": "user", "content": "Hello."}]), self._limit: min(16, self.max_tokens)}
+
+    def _ask_and_keep(self, key: str, prompt: Messages, stopped: Event) -> _Reply:
+        reply = self._ask(prompt, stopped)
+        if reply.text is not None:
+            told = {"tokens_in": reply.tokens_in, "tokens_out": reply.tokens_out, "served": reply.served}
+            self._cache.put(key, {"text": reply.text, **told})
+        return reply
+
+    def _ask(self, prompt: Messages, stopped: Event) -> _Reply:
+        why = ""
+        for _ in range(ATTEMPTS):
+            try:
+                return _read(self._post(prompt, stopped))
+            except NoReplyError as error:
+                return _Reply(None, str(error), error.about)
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                why = f"answers, but not with a chat completion ({type(error).__name__}: {error})"
+        return _Reply(None, why)
+
+    def _post(self, prompt: Messages, stopped: Event) -> Any:
+        try:
+            return self.endpoint.post(self._body(prompt), stopped)
+        except NoReplyError as error:
+            if error.about == "request" and self._renamed(str(error)):
+                return self.endpoint.post(self._body(prompt), stopped)
+            raise
+
+    def _renamed(self, refusal: str) -> bool:
+        """Whether the server wants the limit of an answer by its other name, which is then used."""
+        if LIMITS[1] in refusal:
+            self._limit = LIMITS[1]
+        return LIMITS[1] in refusal
+
+
+def _read(reply: Any) -> _Reply:
+    """The answer in a chat completion. One without any text is missing: an empty text is an answer."""
+    choice, usage = reply["choices"][0], reply.get("usage") or {}
+    content = choice["message"]["content"]
+    if content is None:
+        return _Reply(None, f"answered without a text (finish_reason {choice.get('finish_reason')!r})")
+    return _Reply(
+        str(content).strip(),
+        tokens_in=int(usage.get("prompt_tokens") or 0),
+        tokens_out=int(usage.get("completion_tokens") or 0),
+        served=str(reply.get("model") or ""),
+    )

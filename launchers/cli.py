@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from launchers import __doc__ as _room
-from launchers.commands import data, decide, doctor, follow, gc, init, lint, look, paper, plan, run
+from launchers.commands import data, decide, doctor, follow, gc, init, judge, lint, look, paper, plan, run
 from launchers.output import messages, show_error
 from sweeps.errors import PodiumError
 
@@ -56,6 +56,7 @@ _COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
 for name, function, panel in _COMMANDS:
     app.command(name, rich_help_panel=panel)(function)
 app.add_typer(data.app, name="data", rich_help_panel="Run a sweep")
+app.add_typer(judge.app, name="judge", rich_help_panel="Decide")
 
 
 def check_rooms() -> None:

@@ -1,5 +1,6 @@
 """What a sweep will need after hours of training, asked for in the seconds before it starts."""
 
+from launchers import home
 from launchers.arms import answer_schema
 from launchers.build import Built
 from launchers.evaluation import item_of
@@ -23,6 +24,6 @@ def preflight(built: Built) -> None:
         items = [item_of(row, number) for number, row in enumerate(rows)]
         rehearse(evaluate.metrics, built.base_dir, answer_schema(built), items)
     if evaluate.judge is not None:
-        from tracking.meters.judge import RubricJudge
+        from tracking.meters.judge import judge_of
 
-        RubricJudge.of(evaluate.judge.model_dump()).probe()
+        judge_of(evaluate.judge.model_dump(mode="json"), home.cache_folder() / "judge").probe()

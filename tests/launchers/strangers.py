@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import pytest
 
-from tests.tracking.meters.test_judge import Endpoint, verdict
+from tests.tracking.meters.judge.serving import Endpoint, verdict
 
 
 class Hub:

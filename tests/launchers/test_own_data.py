@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.launchers.running import ROOT, podium
-from tests.tracking.meters.test_judge import Endpoint, verdict
+from tests.tracking.meters.judge.serving import Endpoint, verdict
 from tracking.ledger import read
 
 SMALL = ["search.trials=2", "set.train.max_steps=6", "set.train.validate_every=3", "set.generate.max_new_tokens=16"]

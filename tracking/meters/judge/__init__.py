@@ -7,13 +7,13 @@ What a caller needs::
     metrics = summary(verdicts)
 """
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tracking.meters.judge.panel import Panel
 from tracking.meters.judge.rubric import RubricJudge
+from tracking.meters.judge.settings import identity, members
 from tracking.meters.judge.verdicts import (
     Comparison,
     JudgeError,
@@ -36,8 +36,6 @@ __all__ = [
     "verdict_of",
 ]
 
-_JUDGING = ("model", "revision", "parameters")  # what decides verdicts, beside the rubric
-
 
 def judge_of(settings: Mapping[str, Any], cache_dir: Path | None) -> RubricJudge | Panel:
     """The judge, or the panel, that a sweep's ``evaluate.judge`` block describes.
@@ -51,23 +49,3 @@ def judge_of(settings: Mapping[str, Any], cache_dir: Path | None) -> RubricJudge
     """
     judges = [RubricJudge(member, cache_dir) for member in members(settings)]
     return Panel(judges) if len(judges) > 1 else judges[0]
-
-
-def members(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The settings of every judge: those of the block, or of each member of its panel, which has the block's rest."""
-    own = {key: value for key, value in settings.items() if key not in ("panel", "calibration")}
-    panel = settings.get("panel") or [{}]
-    return [{**own, **{key: value for key, value in member.items() if value is not None}} for member in panel]
-
-
-def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the verdicts of a judge's settings, as plain values: time-outs, prices and addresses do not."""
-    return {
-        "judges": [
-            {
-                **{key: member[key] for key in _JUDGING if member.get(key) is not None},
-                "rubric_sha256": hashlib.sha256(str(member["rubric"]).strip().encode()).hexdigest(),
-            }
-            for member in members(settings)
-        ]
-    }

@@ -12,7 +12,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -139,23 +139,23 @@ class Asker:
 
     def _ask_these(self, todo: Mapping[str, Question]) -> dict[str, Reply]:
         judge = self._judge  # made before the clock starts: its first import takes seconds
-        stopped, in_a_row = threading.Event(), 0
-        replies: dict[str, Reply] = {}
+        watch = _Watch()
+
+        def one(key: str) -> Reply:
+            if watch.stopped.is_set():
+                return Reply()
+            reply = self._ask(judge, key, todo[key], watch.stopped)
+            watch.saw(reply)
+            return reply
+
         with ThreadPoolExecutor(self._concurrency) as pool:
-            futures: dict[Future[Reply], str] = {
-                pool.submit(self._ask, judge, key, question, stopped): key for key, question in todo.items()
-            }
             try:
-                for future in as_completed(futures):
-                    reply = replies[futures[future]] = future.result()
-                    in_a_row = in_a_row + 1 if reply.about == "service" else 0
-                    if reply.about == "all" or in_a_row >= IN_A_ROW:
-                        raise ServiceUnreachable(str(reply.error))
-            finally:
-                # Those under way end first, and are kept: they are paid for.
-                stopped.set()
-                pool.shutdown(cancel_futures=True)
-        return replies
+                replies = list(pool.map(one, todo))
+            finally:  # those under way end first, and are kept: they are paid for
+                watch.stopped.set()
+        if watch.error is not None:
+            raise ServiceUnreachable(watch.error)
+        return dict(zip(todo, replies, strict=True))
 
     def _kept(self, key: str) -> Reply | None:
         record = self._cache.get(key)
@@ -227,6 +227,23 @@ class Asker:
             inference_params=self._parameters or None,
             base_url=self._endpoint.url,
         )
+
+
+class _Watch:
+    """Sees from the replies as they come whether it is worth going on, and says stop."""
+
+    def __init__(self) -> None:
+        self.stopped = threading.Event()
+        self.error: str | None = None
+        self._in_a_row = 0
+        self._lock = threading.Lock()
+
+    def saw(self, reply: Reply) -> None:
+        with self._lock:
+            self._in_a_row = self._in_a_row + 1 if reply.about == "service" else 0
+            if self.error is None and (reply.about == "all" or self._in_a_row >= IN_A_ROW):
+                self.error = str(reply.error)
+                self.stopped.set()
 
 
 class _Took:

@@ -5,6 +5,7 @@ pays for none twice. A line that is cut short, at the end or within, is skipped:
 """
 
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -39,7 +40,7 @@ class VerdictCache:
 
     def put(self, key: str, record: dict[str, Any]) -> None:
         """Keep a record: on the disk when this returns. A disk that refuses is told of once; it still counts."""
-        line = json.dumps({"key": key, **record}).encode() + b"\n"
+        line = json.dumps({"key": key, **record, "sha": _sha(key, record)}).encode() + b"\n"
         with self._lock:
             self._records[key] = record
             if self._path is None:
@@ -87,7 +88,7 @@ class VerdictCache:
             found = _parse(line)
             torn += found is None or not line.startswith(_START)
             if found is not None:
-                self._records[found.pop("key")] = found
+                self._records[found[0]] = found[1]
         if torn:
             self._tell(f"{self._path}: lines that were cut short are skipped, and their verdicts asked for again")
 
@@ -97,11 +98,19 @@ class VerdictCache:
             _log.warning("%s", text)
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """The record of a line, or of the end of one whose beginning was cut; None where there is none."""
+def _parse(line: bytes) -> tuple[str, dict[str, Any]] | None:
+    """Key and record of a line, or of the end of one that was run into another; None where it is not as it was written.
+
+    What is cut out of a line can leave JSON behind, hence the checksum.
+    """
     start = line.rfind(_START)
     try:
-        record = json.loads(line[start:]) if start >= 0 else None
-    except ValueError:
+        record = json.loads(line[start:]) if start >= 0 else {}
+        key, sha = record.pop("key"), record.pop("sha")
+    except (ValueError, LookupError):
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("key"), str) else None
+    return (key, record) if sha == _sha(key, record) else None
+
+
+def _sha(key: str, record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([key, record]).encode()).hexdigest()[:16]

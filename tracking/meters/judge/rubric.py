@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from sweeps.errors import InvalidInput, Problem
 from tracking.meters.judge.asking import Asker, Form, Question, Reply
@@ -46,11 +46,6 @@ class RubricJudge:
         # A header of our own replaces the one that MLflow makes of OPENAI_API_KEY, which may belong to another service.
         headers = {"Authorization": f"Bearer {os.environ[key] if key else 'none'}"}
         self.endpoint = Endpoint(completions(settings["endpoint"]), headers, timeout_s, 4 * timeout_s)
-
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> Self:
-        """A judge that keeps nothing."""
-        return cls(settings, None)
 
     def probe(self) -> None:
         """Ask the endpoint for something that only a server that keeps to a JSON schema can say.

@@ -1,5 +1,6 @@
 """What a session of a sweep has to do, read from the ledger: what is known, what goes on, what only lacks its score."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,18 +10,18 @@ from launchers import checkpoints
 from sweeps.facts import Pool
 from sweeps.sweep import Sweep
 from sweeps.trial import Trial, make_trial
-from tracking.ledger import Ledger, State, SweepState
-from tracking.meters.cost import cost_of
+from tracking.ledger import Ledger, State, SweepState, TrialState
+from tracking.meters.cost import cost_of, trial_cost
 
 UNFINISHED = (State.PENDING, State.RUNNING, State.PAUSED, State.PREEMPTED, State.EVALUATING)
 
 
 @dataclass(frozen=True)
 class Known:
-    """A trial of an earlier session: ``score`` by the search's metric; ``open`` while it has not come to its end."""
+    """A trial of an earlier session: what is known of it, None where it failed; ``open`` while it has not ended."""
 
     trial: Trial
-    score: float | None
+    metrics: Mapping[str, float | None] | None
     open: bool = False
 
 
@@ -41,12 +42,13 @@ class Agenda:
     next_number: int
 
 
-def make_agenda(ledger: Ledger, sweep: Sweep, *, retry: bool) -> Agenda:
+def make_agenda(ledger: Ledger, sweep: Sweep, refused: Callable[[Trial], str | None], *, retry: bool) -> Agenda:
     """Read where the last session stopped, and write that its unfinished trials wait again.
 
     Args:
         ledger: Open for writing.
         sweep: The version that the ledger ends with.
+        refused: Why a trial is not to be trained; None where it is. A new version may think otherwise than the last.
         retry: Take up failed trials too. Those whose evaluation failed are taken up by a new version in any case: it
             may be what mends them.
     """
@@ -58,19 +60,30 @@ def make_agenda(ledger: Ledger, sweep: Sweep, *, retry: bool) -> Agenda:
         write_settings(state.folder, trial)
         trained = one.adapter is not None and checkpoints.latest(state.folder / "trials" / one.id) is None
         failed = one.state is State.FAILED
-        takes_up = one.state in UNFINISHED or one.halted or (failed and (retry or (is_new and trained)))
+        was_refused = one.state is State.STOPPED and one.adapter is None  # of halted ones others have no adapter
+        takes_up = one.state in UNFINISHED or one.halted or was_refused or (failed and (retry or (is_new and trained)))
+        reason = refused(trial) if takes_up and not trained else None
         if takes_up and trained:
             evaluate.append(one.id)
             if one.state is not State.EVALUATING:
                 ledger.append("state", trial=one.id, state=State.EVALUATING)
+        elif reason is not None:
+            takes_up = False
+            if one.reason != reason or one.halted or one.state is not State.STOPPED:
+                ledger.append("state", trial=one.id, state=State.STOPPED, reason=reason, halted=False)
         elif takes_up:
             train.append(trial)
             if one.state is not State.PENDING:
                 ledger.append("state", trial=one.id, state=State.PENDING)
-        score = None if failed else one.metrics.get(sweep.spec.search.metric)
-        known.append(Known(trial, score, open=takes_up and (not trained or score is None)))
+        metrics = None if failed else measured(state, one)
+        known.append(Known(trial, metrics, open=takes_up))
     number = max((trial.number for trial in state.every_trial.values()), default=-1) + 1
     return Agenda(tuple(known), tuple(train), tuple(evaluate), number)
+
+
+def measured(state: SweepState, trial: TrialState) -> dict[str, float | None]:
+    """All that is known of a trial so far, what it has cost among it."""
+    return {**trial.metrics, **trial_cost(state, trial.id)}
 
 
 def write_settings(folder: Path, trial: Trial) -> None:

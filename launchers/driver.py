@@ -5,14 +5,14 @@ It loads no torch: training and evaluation happen in other processes.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from analysis.export import WEIGHTS
 from launchers import pools
-from launchers.agenda import Agenda, make_agenda, write_settings
+from launchers.agenda import Agenda, make_agenda, measured, write_settings
 from launchers.arms import Arms
 from launchers.budget import Spending
 from launchers.build import Built
@@ -24,9 +24,10 @@ from launchers.packs import CLIENT_CPU, Packs, keep_plan, make_packs
 from launchers.run_folder import job_fields
 from launchers.slots import Slots
 from recipes.schema import Recipe
+from sweeps.constraints import broken_for_good, known_before, refusal, spared
 from sweeps.design_points import planned_points
 from sweeps.trial import Trial, make_trial
-from tracking.ledger import Ledger, LedgerBroken, State, SweepState
+from tracking.ledger import Ledger, LedgerBroken, State, SweepState, TrialState
 from tracking.meters.cost import cost_of, idle_seconds
 
 REFRESH_S = 1.0
@@ -85,16 +86,24 @@ def tune_trials(
     if design.exhausted:
         say(f"the space has only {design.num_trials} distinct trials, fewer than search.trials = {spec.search.trials}")
     folder = ledger.folder
-    agenda = make_agenda(ledger, sweep, retry=retry)
+    agenda = make_agenda(ledger, sweep, lambda trial: refusal(sweep, trial), retry=retry)
     before = ledger.read()
 
-    def begin(trial: Trial) -> bool:
-        """Write a new trial before anything acts on it; false where another version of the sweep has its result."""
+    def begin(trial: Trial) -> dict[str, float | None] | None:
+        """Write a new trial before anything acts on it. What is known of it where it is not to be trained, or None:
+        another version of the sweep has its result, or its settings alone break a constraint."""
         write_settings(folder, trial)
         pool = sweep.pools[0].name if len(sweep.pools) == 1 else ""
         fields = {"number": trial.number, "values": trial.values, "max_steps": trial.max_steps, "repeat": trial.repeat}
-        ledger.append("trial", trial=trial.id, pool=pool, **fields)
-        return trial.id not in before.history or before.history[trial.id].state not in (State.DONE, State.STOPPED)
+        known = known_before(trial.settings, sweep.facts)
+        ledger.append("trial", trial=trial.id, pool=pool, **fields, known=known)
+        earlier = before.history.get(trial.id)
+        if earlier is not None and earlier.state in (State.DONE, State.STOPPED) and earlier.adapter is not None:
+            return measured(before, earlier)
+        if reason := refusal(sweep, trial):
+            ledger.append("state", trial=trial.id, state=State.STOPPED, reason=reason)
+            return {**known}
+        return None
 
     def make_config(trial: Trial) -> dict[str, Any]:
         threads = 1 if not gpu else max(1, num_cores() // max(1, capacity))
@@ -106,7 +115,20 @@ def tune_trials(
         return config
 
     arms = Arms(built, ledger, paths)
-    to_evaluate = _to_evaluate(arms, before, agenda)
+
+    def hopeless(trial: TrialState) -> bool:
+        """Whether a trial can no longer keep a constraint. The recipe's own values are always evaluated."""
+        if not spec.enforced or trial.number == spared(sweep):
+            return False
+        return broken_for_good(spec.enforced, measured(ledger.read(), trial)) is not None
+
+    def ended(trial: str, metrics: Mapping[str, float | None]) -> None:
+        """Tell the search all that is known of a trial, what it has cost among it."""
+        state = ledger.read()
+        one = state.trials[trial]
+        search.ended(trial, None if one.state is State.FAILED else {**measured(state, one), **metrics})
+
+    to_evaluate = _to_evaluate(arms, before, agenda, hopeless)
     search = DistinctSearch(
         sweep.space,
         design.trials,
@@ -114,10 +136,10 @@ def tune_trials(
         lambda number, values, repeat: make_trial(sweep, number, values, repeat),
         make_config,
         slots,
-        metric=spec.search.metric,
-        mode=spec.search.direction,
+        objectives=spec.search.objectives,
         seed=spec.search.seed,
         algorithm=spec.search.algorithm,
+        constraints=spec.champion.constraints,
         repeats=spec.search.seeds,
         known=[replace(one, open=one.open or one.trial.id in to_evaluate) for one in agenda.known],
         unfinished=agenda.train,
@@ -125,7 +147,7 @@ def tune_trials(
         begin=begin,
     )
     failures = Failures(spec.give_up_after, halt)
-    evaluators = Evaluators(ledger, arms, slots, search.evaluated, failures, packs)
+    evaluators = Evaluators(ledger, arms, slots, ended, failures, packs, hopeless)
     started, spending = time.time(), Spending.of(before)
     session_began = before.sessions[-1].began  # Ray may have been started before in this session
 
@@ -144,8 +166,9 @@ def tune_trials(
     search.tick = tick
     seats = packs.slots_per_pack if packs else 1
     recorder = Recorder(ledger, search, sweep.pools, units, evaluators.start, tick, halt, failures, seats)
-    scheduler = make_scheduler(sweep, search)
+    scheduler = make_scheduler(sweep, search, recorder.cost_so_far)
     if isinstance(scheduler, Halving):
+        recorder.stopped_for = scheduler.reasons
         _recall(scheduler, before, {trial.id for trial in agenda.train})
     for trial in to_evaluate:
         evaluators.start(trial)
@@ -219,7 +242,7 @@ def _recall(scheduler: Any, before: SweepState, going_on: set[str]) -> None:
             scheduler.recall(trial.id, [report])
 
 
-def _to_evaluate(arms: Arms, before: SweepState, agenda: Agenda) -> list[str]:
+def _to_evaluate(arms: Arms, before: SweepState, agenda: Agenda, hopeless: Callable[[TrialState], bool]) -> list[str]:
     """Trained trials that lack an evaluation: never made, or made otherwise than the sweep now says."""
     found = list(agenda.evaluate)
     if not arms.measurable:
@@ -228,14 +251,10 @@ def _to_evaluate(arms: Arms, before: SweepState, agenda: Agenda) -> list[str]:
     for trial in before.trials.values():
         if trial.id in going_on or trial.state not in (State.DONE, State.STOPPED) or trial.adapter is None:
             continue
-        adapter = before.folder / trial.adapter
-        if not (adapter / WEIGHTS).is_file():  # `podium gc --adapters` has taken it
+        if not (before.folder / trial.adapter / WEIGHTS).is_file():  # `podium gc --adapters` has taken it
             continue
-        job = arms.job(trial.id, "dev", adapter)
-        if (trial.step >= trial.max_steps or arms.evaluate_stopped) and job.id not in {
-            evaluation.id for evaluation in trial.evaluations
-        }:
-            found.append(trial.id)
+        if (trial.step >= trial.max_steps or arms.evaluate_stopped) and arms.evaluation_of(trial) is None:
+            found += [] if hopeless(trial) else [trial.id]
     return found
 
 

@@ -9,14 +9,16 @@ from typing import Any
 
 from launchers.arms import Arms
 from launchers.cluster import check_alive
-from launchers.evaluation import EvaluationJob, evaluate, keep_samples, measure
+from launchers.evaluation import EvaluationJob, evaluate, keep_samples, measure, read_instrument
 from launchers.failures import EVALUATION, Failures
 from launchers.packs import Packs
 from launchers.pools import selector
+from launchers.served import evaluate_served, measure_served
 from launchers.slots import Slots
 from sweeps.facts import Pool
-from tracking.ledger import Ledger, State
+from tracking.ledger import Ledger, State, TrialState
 from tracking.meters.cost import cost_of
+from tracking.state import DEFECTS
 
 RETRIES = 1  # of an evaluation whose process died
 
@@ -29,6 +31,11 @@ class _Call:
     started: float
     pack: int | None
 
+    @property
+    def holds_slot(self) -> bool:
+        """Whether it takes the place of a trial."""
+        return self.pack is None and self.jobs[0].needs_machine
+
 
 class Evaluators:
     """Starts evaluations and collects what they return. Used by the driver's thread alone.
@@ -38,8 +45,9 @@ class Evaluators:
 
     Args:
         slots: Such a task holds a trial's slot, so that trials do not starve it.
-        told: Called with a trial's id and metrics when its evaluation is there.
+        told: Called with a trial's id and metrics when its evaluation is there, or when there will be none.
         failures: Told of evaluations of trials.
+        hopeless: Of a trial that cannot win, whatever it answers; it is not evaluated.
     """
 
     def __init__(
@@ -50,12 +58,15 @@ class Evaluators:
         told: Callable[[str, Mapping[str, float | None]], None],
         failures: Failures,
         packs: Packs | None = None,
+        hopeless: Callable[[TrialState], bool] = lambda trial: False,
     ) -> None:
         self._ledger, self._arms, self._slots, self._told, self._failures = ledger, arms, slots, told, failures
-        self._packs = packs
+        self._packs, self._hopeless = packs, hopeless
         self._pool: Pool = arms.pool
         self._waiting: list[EvaluationJob] = []
         self._running: dict[Any, _Call] = {}
+        self._instrument_read = False
+        self._later: set[str] = set()  # jobs that ``run`` was given
         self._lost: Counter[str] = Counter()  # by job: how often its process died
         self.spent_unit_s = 0.0
 
@@ -68,27 +79,40 @@ class Evaluators:
         """Evaluate a trial's adapter on dev; a trial that is not to be evaluated has its end at once."""
         state = self._ledger.read().trials[trial]
         stopped = state.step < state.max_steps
-        if not self._arms.measurable or (stopped and not self._arms.evaluate_stopped):
+        if not self._arms.measurable or (stopped and not self._arms.evaluate_stopped) or self._hopeless(state):
+            self._told(trial, {})
             self._finish(trial)
             return
         assert state.adapter is not None
-        job = self._arms.job(trial, "dev", self._ledger.folder / state.adapter)
-        done = next((one for one in state.evaluations if one.id == job.id), None)
+        self._read_instrument()
+        done = self._arms.evaluation_of(state)
         if done is None:
-            self._waiting.append(job)
+            self._waiting.append(self._arms.trial_job(trial, "dev"))
             self._fill_slots()
         else:
             self._told(trial, done.metrics)
             self._finish(trial)
 
+    def _read_instrument(self) -> None:
+        """With the first evaluation of a session, have the instrument read that it scores with, if it was not yet."""
+        if self._instrument_read:
+            return
+        self._instrument_read = True
+        job = self._arms.readings()
+        self._waiting += self.missing([job]) if job is not None else []
+
     def run(self, jobs: list[EvaluationJob], look: Callable[[], None]) -> None:
         """Do these, as many at once as there are slots, and wait for them all; ``look`` is called meanwhile."""
         self._waiting += jobs
+        self._later |= {job.id for job in jobs}
         while self.pending:
             self.collect(wait_s=1.0)
             look()
 
     def _fill_slots(self) -> None:
+        for job in [job for job in self._waiting if not job.needs_machine]:
+            self._waiting.remove(job)
+            self._start_apart(job)  # at once: no model of ours answers
         if self._packs is not None:
             busy = {call.pack for call in self._running.values()}
             free = [place for place in range(len(self._packs.names)) if place not in busy]
@@ -99,9 +123,17 @@ class Evaluators:
                     self._running[self._packs.evaluate(jobs, place)] = _Call(jobs, time.time(), place)
             return
         while self._waiting and self._slots.free > 0:
-            job = self._waiting.pop(0)
-            self._slots.evaluating += 1
-            self._running[self._remote(evaluate).remote(job)] = _Call([job], time.time(), None)
+            self._start_apart(self._waiting.pop(0))
+
+    def _start_apart(self, job: EvaluationJob) -> None:
+        """Start an evaluation as a task of its own."""
+        if job.needs_machine:
+            task = self._remote(evaluate)
+        else:
+            task = self._elsewhere(read_instrument if job.arm == DEFECTS else evaluate_served)
+        call = _Call([job], time.time(), None)
+        self._slots.evaluating += call.holds_slot
+        self._running[task.remote(job)] = call
 
     def missing(
         self, jobs: list[EvaluationJob], name: Callable[[EvaluationJob], str] = lambda job: job.id
@@ -118,7 +150,9 @@ class Evaluators:
         """Measure arms one after the other while nothing else runs, and record the results."""
         import ray
 
-        if self._packs is not None:
+        if all(job.endpoint is not None for job in jobs):
+            reference = self._elsewhere(measure_served).remote(jobs, requests)
+        elif self._packs is not None:
             reference = self._packs.measure(jobs, requests)
         else:
             reference = self._remote(measure).remote(jobs, requests)
@@ -128,7 +162,8 @@ class Evaluators:
         try:
             results = ray.get(reference)
         except ray.exceptions.RayError as error:
-            self._ledger.append("note", text=f"latency could not be measured: {_last_line(error)}")
+            arms = ", ".join(job.arm for job in jobs)
+            self._ledger.append("note", text=f"latency of {arms} could not be measured: {_last_line(error)}")
             return
         for job, result in zip(jobs, results, strict=True):
             self._charge("evaluation", job, result["detail"]["seconds"])
@@ -145,8 +180,7 @@ class Evaluators:
         ready, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=wait_s)
         for reference in ready:
             call = self._running.pop(reference)
-            if call.pack is None:
-                self._slots.evaluating -= 1
+            self._slots.evaluating -= call.holds_slot
             try:
                 results = ray.get(reference)
             except ray.exceptions.RayError as error:
@@ -161,11 +195,15 @@ class Evaluators:
     def _record(self, job: EvaluationJob, result: dict[str, Any]) -> None:
         self._charge("evaluation", job, result["detail"]["seconds"])
         self._ledger.append("evaluation", **result, items=f"evaluations/{job.arm}-{job.split}.jsonl")
-        if job.split == "dev" and job.adapter:
+        if self._awaited(job):
             keep_samples(Path(job.out), self._ledger.folder / "trials" / job.arm)
             self._told(job.arm, result["metrics"])
             self._finish(job.arm)
             self._failures.succeeded(EVALUATION)
+
+    def _awaited(self, job: EvaluationJob) -> bool:
+        """Whether a trial's end waits for it. What is measured of the best later on changes no trial's state."""
+        return job.split == "dev" and job.of_trial and job.id not in self._later
 
     def _lose(self, call: _Call, error: Exception) -> None:
         """The evaluations' process died, or the task failed; Ray itself retries tasks, not the calls of a pack."""
@@ -188,7 +226,7 @@ class Evaluators:
         for reference, call in self._running.items():
             if call.pack is None:
                 ray.cancel(reference, force=True)
-                self._slots.evaluating -= 1
+            self._slots.evaluating -= call.holds_slot
             for job in call.jobs:
                 self._charge("evaluation", job, (time.time() - call.started) / len(call.jobs))
         self._running.clear()
@@ -203,6 +241,12 @@ class Evaluators:
             return ray.remote(num_cpus=0, max_retries=1)(function)
         return ray.remote(num_cpus=1, num_gpus=1, max_retries=1, label_selector=selector(self._arms.pools))(function)
 
+    def _elsewhere(self, function: Any) -> Any:
+        """A task that waits for an answer from elsewhere, and needs nothing of this machine."""
+        import ray
+
+        return ray.remote(num_cpus=0, max_retries=1)(function)
+
     def _finish(self, trial: str) -> None:
         state = self._ledger.read().trials[trial]
         stopped = state.step < state.max_steps
@@ -210,7 +254,7 @@ class Evaluators:
 
     def _failed(self, job: EvaluationJob, seconds: float, message: str) -> None:
         self._charge("failed", job, seconds)
-        if job.adapter and job.split == "dev":
+        if self._awaited(job):
             error = f"its evaluation failed: {message}"
             self._ledger.append("state", trial=job.arm, state=State.FAILED, error=error)
             self._told(job.arm, {})
@@ -219,7 +263,9 @@ class Evaluators:
             self._ledger.append("note", text=f"evaluating {job.arm} on {job.split} failed: {message}")
 
     def _charge(self, kind: Any, job: EvaluationJob, seconds: float) -> None:
-        entry = cost_of(kind, self._pool, seconds, job.arm if job.adapter else None)
+        if not job.needs_machine:
+            return
+        entry = cost_of(kind, self._pool, seconds, job.arm if job.of_trial else None)
         self.spent_unit_s += entry.unit_s
         self._ledger.append("cost", **vars(entry))
 

@@ -1,16 +1,22 @@
-"""Early stopping behind Ray Tune: a scheduler that asks a rule, and remembers the trials of earlier sessions."""
+"""Early stopping behind Ray Tune: a scheduler that asks a rule, and remembers the trials of earlier sessions.
 
-from collections.abc import Iterable, Mapping
+It also ends trials that can no longer keep a constraint of the champion, see ``sweeps.constraints``.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Protocol
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from launchers.search import DistinctSearch
-from sweeps.schema import Mode, StopEarly
+from sweeps.constraints import broken_for_good, spared
+from sweeps.schema import Constraint, Mode, StopEarly
 from sweeps.stopping import first_rung, stops
 from sweeps.sweep import Sweep
 from sweeps.trial import num_steps
+
+BEHIND = "its loss was not among the best"
 
 
 class Rule(Protocol):
@@ -51,18 +57,39 @@ class Asha:
         return bool(self._ray.on_trial_result(None, its, {"step": step, "loss": loss}) == TrialScheduler.STOP)
 
 
+Cost = Callable[[Any, dict[str, Any]], Mapping[str, float]]
+"""What one of Tune's trials has cost with a result of its, by metric."""
+
+
 class Halving(FIFOScheduler):  # type: ignore[misc]
     """Stops the trials that its rule stops. Tune gives a trial another id in each session, so the rule is told ours.
 
     Args:
+        rule: None where no trial is stopped for falling behind.
+        constraints: A trial that has broken one of these for good is stopped.
+        cost: What trials have cost so far.
         spared: The number of a trial that is not stopped, though others are compared with it: the recipe's own values,
             which the champion must beat fully trained.
+
+    Attributes:
+        reasons: By our id, why a trial was stopped.
     """
 
-    def __init__(self, search: DistinctSearch, rule: Rule, metric: str, mode: Mode, spared: int | None = None) -> None:
+    def __init__(
+        self,
+        search: DistinctSearch,
+        rule: Rule | None,
+        metric: str,
+        mode: Mode,
+        spared: int | None = None,
+        constraints: Sequence[Constraint] = (),
+        cost: Cost = lambda trial, result: {},
+    ) -> None:
         super().__init__()
         self._search, self._rule, self._metric, self._spared = search, rule, metric, spared
         self._sign = 1.0 if mode == "min" else -1.0
+        self._constraints, self._cost = constraints, cost
+        self.reasons: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its scheduler into snapshots, which we never restore: the ledger is the truth
@@ -74,14 +101,18 @@ class Halving(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         ours = self._search.trials[trial.trial_id]
-        ends = self._take(ours.id, result) and ours.number != self._spared
-        return str(TrialScheduler.STOP if ends else TrialScheduler.CONTINUE)
+        behind = self._take(ours.id, result)
+        reason = broken_for_good(self._constraints, self._cost(trial, result)) or (BEHIND if behind else None)
+        if reason is None or ours.number == self._spared:
+            return str(TrialScheduler.CONTINUE)
+        self.reasons[ours.id] = reason
+        return str(TrialScheduler.STOP)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         self._take(self._search.trials[trial.trial_id].id, result)
 
     def _take(self, trial: str, report: Mapping[str, Any]) -> bool:
-        if report.get("step") is None or report.get(self._metric) is None:  # it failed
+        if self._rule is None or report.get("step") is None or report.get(self._metric) is None:  # it failed
             return False
         return self._rule.take(trial, report["step"], self._sign * report[self._metric])
 
@@ -94,11 +125,11 @@ def make_rule(early: StopEarly, max_steps: int) -> Rule:
     return Asha(first, early.reduction, max_steps)
 
 
-def make_scheduler(sweep: Sweep, search: DistinctSearch) -> TrialScheduler:
-    """What stops trials early, as ``stop_early`` says."""
-    early = sweep.spec.early_stopping
-    if early is None:
+def make_scheduler(sweep: Sweep, search: DistinctSearch, cost: Cost) -> TrialScheduler:
+    """What stops trials early, as ``stop_early`` says; ``cost`` tells what trials have cost so far."""
+    block, early = sweep.spec.stop_early, sweep.spec.early_stopping
+    if block is None or (early is None and not sweep.spec.enforced):
         return FIFOScheduler()
     max_steps = num_steps(sweep.settings, sweep.facts.train_rows)
-    spared = 0 if sweep.spec.search.start_at == "default" else None
-    return Halving(search, make_rule(early, max_steps), early.metric, early.direction, spared)
+    rule = make_rule(early, max_steps) if early is not None else None
+    return Halving(search, rule, block.metric, block.direction, spared(sweep), sweep.spec.enforced, cost)

@@ -5,7 +5,7 @@ Runs in the driver, between Tune's own steps, so that one process writes the led
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from launchers.pools import LABEL
 from launchers.search import DistinctSearch
 from launchers.trainable import ERROR
 from sweeps.facts import Pool
-from tracking.ledger import Ledger, State
+from tracking.ledger import CostEntry, Ledger, State
 from tracking.meters.cost import Kind, cost_of
 
 
@@ -70,8 +70,12 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         self._finished, self._tick, self._halt, self._failures = finished, tick, halt, failures
         self._open: dict[str, _Attempt] = {}  # by Tune's id: started and not ended
         self._placed: dict[str, Pool] = {}
+        self._spent_on: dict[str, tuple[float, float]] = {}  # unit-seconds and US$ by our id
+        for entry in ledger.read().costs:  # of earlier sessions
+            self._spend(entry)
         self.spent_usd = 0.0
         self.spent_unit_s = 0.0
+        self.stopped_for: Mapping[str, str] = {}  # by our id: why early stopping ended a trial; the scheduler fills it
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks into snapshots, which we never restore: the ledger is the truth
@@ -123,8 +127,8 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         elif result.get("finished"):
             self._evaluate(ours.id)
         elif self._halt.reason is None:
-            step = result.get("step")
-            self._evaluate(ours.id, reason=f"stopped early at step {step}: its loss was not among the best")
+            why = self.stopped_for.get(ours.id, "Ray Tune ended it")
+            self._evaluate(ours.id, reason=f"stopped early at step {result.get('step')}: {why}")
         else:
             self._set_down(ours.id)
 
@@ -148,6 +152,16 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         ]
         usd = sum(cost_of("training", pool, seconds).usd for pool, seconds in open_)
         return self.spent_usd + usd, self.spent_unit_s + sum(seconds for _, seconds in open_)
+
+    def cost_so_far(self, trial: Any, result: dict[str, Any]) -> dict[str, float]:
+        """``cost/usd`` and ``cost/gpu_s`` of Tune's trial with this report: at the end it has cost at least that."""
+        pool = self._placed.get(trial.trial_id)
+        if pool is None and (len(self._pools) == 1 or LABEL in result.get("labels", {})):
+            pool = self._pool_of(result)
+        pool = pool or min(self._pools, key=lambda one: one.price.usd_per_hour)  # where it will run is not known yet
+        now = cost_of("training", pool, result.get("seconds", 0.0) * self._units)
+        unit_s, usd = self._spent_on.get(self._ours(trial).id, (0.0, 0.0))
+        return {"cost/usd": usd + now.usd, "cost/gpu_s": unit_s + now.unit_s}
 
     def lose_open(self) -> None:
         """Ray is gone, and with it every attempt; the next session takes them up."""
@@ -205,7 +219,13 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         entry = cost_of(kind, self._pool(trial), seconds * self._units, self._ours(trial).id)
         self.spent_usd += entry.usd
         self.spent_unit_s += entry.unit_s
+        self._spend(entry)
         self._ledger.append("cost", **vars(entry))
+
+    def _spend(self, entry: CostEntry) -> None:
+        if entry.trial is not None:
+            unit_s, usd = self._spent_on.get(entry.trial, (0.0, 0.0))
+            self._spent_on[entry.trial] = (unit_s + entry.unit_s, usd + entry.usd)
 
     def _pool(self, trial: Any) -> Pool:
         return self._placed.get(trial.trial_id, self._pools[0])

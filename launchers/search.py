@@ -2,7 +2,8 @@
 
 A Tune searcher over an Optuna study. Ray's own ``OptunaSearch`` can neither draw again where a suggestion is a trial
 that the sweep already has, nor wait for a metric that is known only after the evaluation, nor hold back while
-evaluations need the machine; all three are done here.
+evaluations need the machine; all three are done here. With several metrics it is Optuna's NSGA-II that suggests, and
+what is measured of the champion's constraints goes in as Optuna's.
 """
 
 import json
@@ -15,12 +16,18 @@ from ray.tune.search import Searcher
 
 from launchers.agenda import Known
 from launchers.slots import Slots
+from sweeps.constraints import violation
 from sweeps.distributions import Choice, Distribution, Fixed, IntRange, LogUniform, QUniform, Uniform
+from sweeps.schema import Constraint, Mode
 from sweeps.space import Space
 from sweeps.trial import Trial
 
+Metrics = Mapping[str, float | None]
+
 MAX_REDRAWS = 50  # duplicates in a row after which the space counts as exhausted
 TRAINING_PREFIXES = ("train/", "val/")
+POPULATIONS = 4  # of NSGA-II in a sweep: each is so large that it is renewed this often, the first being the design
+MAX_POPULATION = 50  # Optuna's own
 
 
 class DistinctSearch(Searcher):  # type: ignore[misc]
@@ -32,7 +39,10 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
         known: Trials of earlier sessions, in the order in which they were drawn. Optuna is told of them.
         unfinished: Of these, the ones to go on with before anything new is drawn.
         next_number: Of the next new trial.
-        begin: Called with a new trial before it is handed out; false where the sweep has its result already.
+        objectives: What the search goes by, with the better side of each.
+        constraints: Those of the champion; with several objectives the searcher is told how far trials are from them.
+        begin: Called with a new trial before it is handed out. None where it is to be trained; else what is known of
+            it: the sweep has its result already, or its settings alone break a constraint.
     """
 
     def __init__(
@@ -44,19 +54,22 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
         make_config: Callable[[Trial], dict[str, Any]],
         slots: Slots,
         *,
-        metric: str,
-        mode: str,
+        objectives: Mapping[str, Mode],
         seed: int,
         algorithm: str = "tpe",
+        constraints: Sequence[Constraint] = (),
         repeats: int = 1,
         known: Sequence[Known] = (),
         unfinished: Sequence[Trial] = (),
         next_number: int = 0,
-        begin: Callable[[Trial], bool] = lambda trial: True,
+        begin: Callable[[Trial], Metrics | None] = lambda trial: None,
     ) -> None:
         import optuna
 
-        super().__init__(metric=metric, mode=mode)
+        super().__init__(metric=list(objectives), mode=list(objectives.values()))
+        self._objectives, self._constraints = tuple(objectives), constraints if len(objectives) > 1 else ()
+        # One metric of training is known when the trial ends. Anything else comes with the evaluation or after it.
+        self._waits = len(objectives) > 1 or not self._objectives[0].startswith(TRAINING_PREFIXES)
         self._space, self._num_trials = space, num_trials
         self._make_trial, self._make_config, self._slots = make_trial, make_config, slots
         self._repeats = repeats  # how often each point is trained, each time with a seed of its own
@@ -66,8 +79,8 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
         self._drawn: set[str] = set()
         self._counted = 0  # of these, how many count as trials that were asked for
         self._asked: dict[str, Any] = {}  # Optuna's trial
-        self._scores: dict[str, float] = {}
-        self._waiting: set[str] = set()  # finished, the search's metric comes with the evaluation
+        self._scores: dict[str, Metrics] = {}
+        self._waiting: set[str] = set()  # finished, the search's metrics come with the evaluation
         self._closed = False
         # Called before each suggestion: Tune waits inside ``suggest`` while no trial runs, so this is then the only
         # chance to see that an evaluation has ended or that the sweep is to stop.
@@ -78,14 +91,16 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
         seed += len(known)
         # The planned points are the start-up design, so the sampler needs no random start of its own. The constant liar
         # keeps trials that run side by side apart.
+        population = min(MAX_POPULATION, max(4, num_trials // POPULATIONS))
         sampler = (
-            optuna.samplers.NSGAIISampler(seed=seed)
+            optuna.samplers.NSGAIISampler(population_size=population, seed=seed)
             if algorithm == "nsga2"
             else optuna.samplers.TPESampler(
                 seed=seed, n_startup_trials=0, multivariate=True, group=True, constant_liar=True
             )
         )
-        self._study = optuna.create_study(direction="minimize" if mode == "min" else "maximize", sampler=sampler)
+        sides = ["minimize" if mode == "min" else "maximize" for mode in objectives.values()]
+        self._study = optuna.create_study(directions=sides, sampler=sampler)
         for one in known:
             self._recall(one)
         missing = self._missing_repeats(known)
@@ -121,19 +136,21 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
             return None
         if self._unfinished:
             return self._hand_out(trial_id, self._unfinished.pop(0))
-        for _ in range(MAX_REDRAWS):
+        redraws = 0
+        while self.has_work and redraws < MAX_REDRAWS:
             trial, asked = self._draw()
             if trial.id in self._drawn:  # Optuna is told its result, and asked again
                 self._tell(asked, self._scores.get(trial.id))
+                redraws += 1
                 continue
+            redraws = 0
             self._count(trial)
             self._asked[trial.id] = asked
             self._next_number += 1
-            if self._begin(trial):
+            known = self._begin(trial)
+            if known is None:
                 return self._hand_out(trial_id, trial)
-            self._tell(asked, None)
-            if not self.has_work:
-                break
+            self._score(trial.id, known)
         self._closed = True
         return str(Searcher.FINISHED)
 
@@ -174,7 +191,7 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
         if known.open:
             self._waiting.add(key)
         else:
-            self._score(key, known.score)
+            self._score(key, known.metrics)
 
     def _count(self, trial: Trial) -> None:
         self._drawn.add(trial.id)
@@ -190,37 +207,47 @@ class DistinctSearch(Searcher):  # type: ignore[misc]
         """Nothing: Tune's scheduler stops trials, Optuna prunes none."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell Optuna, or wait for the evaluation where the search is on an evaluated metric."""
+        """Tell Optuna, or wait where what the search goes by is known only after the evaluation."""
         self._slots.running.discard(trial_id)
         if trial_id not in self._trials:
             return
         key = self._trials[trial_id].id
-        if error or result is None or self.metric.startswith(TRAINING_PREFIXES):
-            self._waiting.discard(key)
-            self._score(key, (result or {}).get(self.metric))
-        else:
+        self._waiting.discard(key)
+        if error or result is None or result.get("failed"):
+            self._score(key, None)
+        elif self._waits:
             self._waiting.add(key)
+        else:
+            self._score(key, result)
 
-    def evaluated(self, trial: str, metrics: Mapping[str, float | None]) -> None:
-        """The evaluation of this trial (our id) is there."""
+    def ended(self, trial: str, metrics: Metrics | None) -> None:
+        """This trial (our id) is evaluated, or will not be; all that is known of it, or None where that failed."""
         if trial in self._waiting:
             self._waiting.discard(trial)
-            self._score(trial, metrics.get(self.metric))
+            self._score(trial, metrics)
 
-    def _score(self, trial: str, score: float | None) -> None:
-        if score is not None:
-            self._scores[trial] = score
-        self._tell(self._asked[trial], score)
+    def _score(self, trial: str, metrics: Metrics | None) -> None:
+        if metrics is not None:
+            self._scores[trial] = metrics
+        self._tell(self._asked[trial], metrics)
 
-    def _tell(self, asked: Any, score: float | None) -> None:
+    def _tell(self, asked: Any, metrics: Metrics | None) -> None:
+        """Tell Optuna of a trial; one that lacks what the search goes by was pruned, one without metrics has failed."""
         from optuna.trial import TrialState
 
         if asked is None:
             return
-        if score is None:
+        values = [None if metrics is None else metrics.get(name) for name in self._objectives]
+        if metrics is None:
             self._study.tell(asked, state=TrialState.FAIL)
+        elif any(value is None for value in values):
+            self._study.tell(asked, state=TrialState.PRUNED)
         else:
-            self._study.tell(asked, score)
+            for constraint in self._constraints:
+                # What nobody measures before the end, such as latency, keeps no trial from being a parent.
+                value = metrics.get(constraint.metric)
+                asked.set_constraint(str(constraint), 0.0 if value is None else violation(constraint, value))
+            self._study.tell(asked, values)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing of its own: the ledger knows every trial."""

@@ -117,17 +117,22 @@ def context(folder: Path) -> int | None:
     return limit if isinstance(limit, int) and limit > 0 else None
 
 
+def linear_layers(folder: Path) -> dict[str, tuple[int, int]]:
+    """Outputs and inputs of every linear layer, by its name; embeddings have matrices too, and are none."""
+    return {
+        name.removesuffix(".weight"): (shape[0], shape[1])
+        for path in folder.glob("*.safetensors")
+        for name, shape in _header(path).items()
+        if name.endswith(".weight") and len(shape) == 2 and "embed" not in name
+    }
+
+
 def narrowest(folder: Path, targets: Sequence[str]) -> tuple[str, int] | None:
     """The layer with the fewest inputs or outputs among those that ``lora.targets`` name, and that number.
 
     A low-rank product of a larger rank than that can say nothing more. None where no layer is named.
     """
-    widths = {
-        name.removesuffix(".weight"): min(shape)
-        for path in folder.glob("*.safetensors")
-        for name, shape in _header(path).items()
-        if name.endswith(".weight") and len(shape) == 2
-    }
+    widths = {name: min(shape) for name, shape in linear_layers(folder).items()}
     named = {name: width for name, width in widths.items() if any(fnmatchcase(name, target) for target in targets)}
     return min(named.items(), key=lambda item: item[1]) if named else None
 

@@ -89,6 +89,7 @@ def recipe_facts(
     tokens, tokens_source = _tokens_per_row(recipe, rows, base_dir)
     _refuse_long_rows(recipe, rows, base_dir)
     keys = _with_widest_rank(key_facts(), recipe, base_dir)
+    folder = bases.locate(recipe.base, base_dir)
     facts = RecipeFacts(
         name=recipe.name,
         settings=recipe.model_dump(mode="json"),
@@ -107,6 +108,7 @@ def recipe_facts(
             "train_rows": f"counted in the train split ({recipe.data.builtin or recipe.data.path})",
             "tokens_per_row": tokens_source,
         },
+        layers=bases.linear_layers(folder) if folder is not None else None,
     )
     return facts, rows
 

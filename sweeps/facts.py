@@ -56,6 +56,7 @@ class RecipeFacts:
         num_parameters: Of the base model.
         train_rows: Rows in the train split.
         tokens_per_row: Mean length of a training row in tokens.
+        layers: Outputs and inputs of the base's linear layers by name; None where the base is not local.
         sources: Where ``num_parameters``, ``train_rows`` and ``tokens_per_row`` come from, in words, by those names.
     """
 
@@ -72,6 +73,7 @@ class RecipeFacts:
     tokens_per_row: float
     sources: dict[str, str] = field(default_factory=dict)
     training_keys: tuple[str, ...] = ()
+    layers: dict[str, tuple[int, int]] | None = None
 
 
 @dataclass(frozen=True)

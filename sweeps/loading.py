@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from sweeps.errors import InvalidInput, Problem, nearest
 from sweeps.grammar import format_value, quote
-from sweeps.metrics import BY_NAME, NAMES, find_metric
+from sweeps.metrics import BY_NAME, NAMES, find_metric, unmeasured
 from sweeps.schema import BUILT_IN_METRICS, SweepSpec
 from sweeps.source import Source, read_source
 from sweeps.space import read_entry
@@ -97,6 +97,7 @@ def check_source(source: Source) -> LoadedSpec:
     problems += _check_metrics(source)
     if spec is not None:
         problems += _check_bounds(spec, source)
+        problems += _check_search(spec, source)
     return LoadedSpec(source, tuple(dict.fromkeys(problems)), spec)
 
 
@@ -105,13 +106,12 @@ def check_source(source: Source) -> LoadedSpec:
 
 def _check_metrics(source: Source) -> Iterator[Problem]:
     evaluate = source.block("evaluate")
-    entries = evaluate.get("metrics")
-    entries = [entries] if isinstance(entries, str) else entries if isinstance(entries, list) else []
-    functions = [entry for entry in entries if isinstance(entry, str) and entry not in BUILT_IN_METRICS]
+    entries, gates = _texts(evaluate.get("metrics")), _texts(evaluate.get("gates"))
+    functions = [entry for entry in entries if entry not in BUILT_IN_METRICS]
     if "json_schema" in entries and not evaluate.get("schema"):
         yield source.problem(("evaluate", "metrics"), "json_schema needs a schema", "add schema: <path> under evaluate")
     for path, name, mode in _metrics_written(source):
-        metric = find_metric(name, functions)
+        metric = find_metric(name, functions, gates)
         if metric is None:
             yield source.problem(path, f"unknown metric {quote(name)}", nearest(name, NAMES))
         elif path[0] == "stop_early" and not metric.while_training:
@@ -121,10 +121,18 @@ def _check_metrics(source: Source) -> Iterator[Problem]:
             other = "minimize" if mode == "max" else "maximize"
             better = "lower" if metric.direction == "min" else "higher"
             yield source.problem(path, f"{name} is better when {better}", f"write {other}: {name}")
-        elif path[-1] == "metric" and mode is not None and metric.direction not in (None, mode):
+        elif path[0] in ("search", "stop_early") and mode is not None and metric.direction not in (None, mode):
             better = "lower" if metric.direction == "min" else "higher"
-            rule = f'mode "{mode}" is the worse side of {name}: {better} is better'
-            yield source.problem((path[0], "mode"), rule, f"write mode: {metric.direction}")
+            one = path[-1] == "metric"
+            rule = f'{"mode " if one else ""}"{mode}" is the worse side of {name}: {better} is better'
+            way = f"write {'mode' if one else name}: {metric.direction}"
+            yield source.problem((path[0], "mode") if one else path, rule, way)
+
+
+def _texts(written: Any) -> list[str]:
+    """The texts of a list, or the one that stands in its place."""
+    values = [written] if isinstance(written, str) else written if isinstance(written, list) else []
+    return [value for value in values if isinstance(value, str)]
 
 
 def _check_bounds(spec: SweepSpec, source: Source) -> Iterator[Problem]:
@@ -140,6 +148,26 @@ def _check_bounds(spec: SweepSpec, source: Source) -> Iterator[Problem]:
         yield source.problem(("champion", "subject_to", metric.name), rule, hint)
 
 
+def _check_search(spec: SweepSpec, source: Source) -> Iterator[Problem]:
+    """Metrics that the search would wait for in vain, and what several metrics leave open."""
+    evaluate, search = spec.evaluate, spec.search
+    for key in ("metric", "mode"):
+        if search.metrics and key in source.block("search"):
+            rule = f"must have one of {key} and metrics, but got both"
+            yield source.problem(("search", key), rule, f"leave {key} out")
+    measures = [*evaluate.metrics, *(["judge"] if evaluate.judge else [])]
+    for name in search.objectives:
+        known = find_metric(name, evaluate.functions, evaluate.gates)
+        if known is not None and (found := unmeasured(name, measures, evaluate.functions)):
+            path = ("search", "metrics", name) if search.metrics else ("search", "metric")
+            yield source.problem(path, f"{name} {found[0]}", found[1])
+    early = spec.early_stopping
+    if search.metrics and early is not None and "metric" not in early.model_fields_set:
+        rule = f"with several search.metrics ({', '.join(search.metrics)}) it must say which metric its rungs go by"
+        hint = "write metric: val/loss, or algorithm: none to end no trial by its rank"
+        yield source.problem(("stop_early",), rule, hint)
+
+
 def _metrics_written(source: Source) -> Iterator[tuple[_Path, str, str | None]]:
     """Every metric that the sweep names: its path, its name, and the direction that is written with it."""
     for block in ("search", "stop_early"):
@@ -147,6 +175,9 @@ def _metrics_written(source: Source) -> Iterator[tuple[_Path, str, str | None]]:
         if isinstance(name := values.get("metric", "val/loss"), str) and name and values:
             mode = values.get("mode")
             yield (block, "metric"), name, mode if mode in ("min", "max") else None
+    several = source.block("search").get("metrics")
+    for name, mode in several.items() if isinstance(several, Mapping) else ():
+        yield ("search", "metrics", name), str(name), mode if mode in ("min", "max") else None
     champion = source.block("champion")
     for key, mode in (("maximize", "max"), ("minimize", "min")):
         if isinstance(name := champion.get(key), str) and name:

@@ -9,12 +9,20 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Metric:
-    """One measured quantity. ``direction`` is None where neither more nor less is better."""
+    """One measured quantity.
+
+    Attributes:
+        direction: The better side; None where neither more nor less is better.
+        known_before: A trial's settings alone decide it, before it has trained a step.
+        only_grows: What a trial has of it never becomes less, so that a bound it has passed is passed for good.
+    """
 
     name: str
     unit: str
     direction: Literal["min", "max"] | None
     meaning: str
+    known_before: bool = False
+    only_grows: bool = False
 
     @property
     def while_training(self) -> bool:
@@ -32,6 +40,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("val/loss", "nats per token", "min", "mean cross-entropy of the completion tokens of the validation split"),
     Metric("train/lr", "", None, "learning rate of the step"),
     Metric("train/tokens_per_s", "tokens/s", "max", "training tokens per second, start-up not counted"),
+    Metric("adapter/parameters", "", "min", "numbers in the adapter: rank × (inputs + outputs)", known_before=True),
     Metric("quality/score", "0–5", "max", "mean score of the answers by the judge or the metrics of the sweep"),
     Metric("quality/json_valid", "share", "max", "answers that are valid JSON, of the schema where one is given"),
     Metric("quality/win_rate", "share", "max", "pairwise verdicts won against the base, a tie counting half"),
@@ -51,8 +60,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("latency/agent_p95_s", "s", "min", "95th percentile of the time of a whole request"),
     Metric("latency/ttft_p95_s", "s", "min", "95th percentile of the time to the first token"),
     Metric("latency/goodput_rps", "requests/s", "max", "requests per second that are answered within the limit"),
-    Metric("cost/gpu_s", "s", "min", "GPU-seconds of a trial; on a CPU pool, core-seconds"),
-    Metric("cost/usd", "US$", "min", "price of a trial: training, evaluation and failed attempts"),
+    Metric("cost/gpu_s", "s", "min", "GPU-seconds of a trial; on a CPU pool, core-seconds", only_grows=True),
+    Metric("cost/usd", "US$", "min", "price of a trial: training, evaluation, failed attempts", only_grows=True),
     Metric("cost/idle_usd", "US$", "min", "price of reserved units that did no work"),
     Metric("cost/usd_per_1k_requests", "US$", "min", "price of answering a thousand requests"),
     Metric("cost/monthly_usd", "US$/month", "min", "price of serving the expected traffic for a month"),
@@ -62,16 +71,52 @@ BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS}
 NAMES: tuple[str, ...] = tuple(BY_NAME)
 
 
-def find_metric(name: str, functions: Sequence[str] = ()) -> Metric | None:
+def find_metric(name: str, functions: Sequence[str] = (), gates: Sequence[str] = ()) -> Metric | None:
     """The metric of a name, or None.
 
     Args:
         name: As written in the sweep.
         functions: The sweep's own ``file.py:function`` metrics. What keys a function returns is known only when it has
             run, so with one of them any ``quality/<key>`` may be named. They are scores: more is better.
+        gates: The sweep's gates, each measured as ``gate/<name>``.
     """
     if name in BY_NAME:
         return BY_NAME[name]
     if functions and re.fullmatch(r"quality/[\w./-]+", name):
         return Metric(name, "", "max", f"returned by {' or '.join(functions)}")
+    if name in {f"gate/{gate.rpartition(':')[2]}" for gate in gates}:
+        return Metric(name, "share", "max", "answers that pass this gate")
     return None
+
+
+# What an evaluation measures of a trial before its end is told to the search, and what in the sweep measures it. Any
+# function of one's own may give any score.
+_MEASURED_BY: dict[str, tuple[str, ...]] = {
+    "quality/score": ("shopping", "judge"),
+    "quality/json_valid": ("json_schema", "shopping"),
+    "quality/exact_match": ("exact_match",),
+    "quality/field_f1": ("field_f1",),
+}
+_OF_EVERY_TRIAL = ("val/", "train/", "adapter/", "cost/usd", "cost/gpu_s", "gate/")
+
+
+def unmeasured(name: str, measures: Sequence[str], functions: Sequence[str]) -> tuple[str, str] | None:
+    """Why a sweep cannot search by a known metric, and the way out; None where it can.
+
+    Args:
+        name: Of the metric.
+        measures: The built-in metrics that the sweep evaluates, and ``judge`` where it has one.
+        functions: Its own ``file.py:function`` metrics.
+    """
+    if name.startswith(_OF_EVERY_TRIAL):
+        return None
+    if name.startswith("latency/"):
+        rule = "is measured after the last trial, and of the best few alone, so that no search can go by it"
+        return rule, "bound it under champion.subject_to; adapter/parameters and cost/usd are known of every trial"
+    if name.startswith("quality/") and (functions or any(one in measures for one in _MEASURED_BY.get(name, ()))):
+        return None
+    if name not in _MEASURED_BY:
+        return "is not measured of a trial", "docs/metrics.md says what is"
+    first, *more = _MEASURED_BY[name]
+    ways = " or ".join(f"a {one}" if one == "judge" else f"evaluate.metrics: [{one}]" for one in (first, *more))
+    return "is not measured by this sweep", f"add {ways}"

@@ -16,8 +16,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sweeps import stopping
+from sweeps.constraints import refusal
 from sweeps.design_points import planned_points
 from sweeps.facts import Pool
+from sweeps.metrics import BY_NAME
 from sweeps.schema import StopEarly
 from sweeps.sweep import Sweep
 from sweeps.trial import Trial, num_steps
@@ -170,17 +172,19 @@ def plan(sweep: Sweep, units: Mapping[str, int] | None = None) -> Plan:
     costs = [trial_costs(sweep, trial) for trial in design.trials]
     trials = tuple(_trial_plan(trial, cost) for trial, cost in zip(design.trials, costs, strict=True))
     early = sweep.spec.early_stopping
-    share = expected_share(sweep, early, design.num_trials) if early else 1.0
+    trained = [cost for trial, cost in zip(design.trials, costs, strict=True) if refusal(sweep, trial) is None]
+    num_trained = round(design.num_trials * len(trained) / len(costs))
+    share = expected_share(sweep, early, max(1, num_trained)) if early else 1.0
     # Trials that a searcher will choose are taken to be like the known ones.
     factor = design.num_trials / len(trials)
     cheapest = [cost[0] for cost in costs]
-    expected = [cost.expected_hours(share) * cost.units for cost in cheapest]
+    expected = [cost[0].expected_hours(share) * cost[0].units for cost in trained]
     gpu_hours = factor * sum(cost.hours * cost.units for cost in cheapest)
     usd = factor * sum(cost.usd for cost in cheapest)
-    prices = (cost.pool.price.usd_per_hour for cost in cheapest)
+    prices = (cost[0].pool.price.usd_per_hour for cost in trained)
     expected_usd = factor * sum(hours * price for hours, price in zip(expected, prices, strict=True))
     wall_full = _wall_clock_h(sweep, costs, design.num_trials, 1.0, units)
-    wall = _wall_clock_h(sweep, costs, design.num_trials, share, units)
+    wall = _wall_clock_h(sweep, trained, num_trained, share, units) if trained else 0.0
     expected_gpu_hours = factor * sum(expected)
     budget = sweep.spec.budget
     wall_limit_h = budget.wall_clock_s / 3600 if budget.wall_clock_s is not None else None
@@ -202,11 +206,11 @@ def plan(sweep: Sweep, units: Mapping[str, int] | None = None) -> Plan:
         usd_max=factor * sum(trial.usd_max for trial in trials),
         expected_gpu_hours=expected_gpu_hours,
         expected_usd=expected_usd,
-        share=share,
+        share=share * len(trained) / len(costs),
         wall_clock_h=wall,
         budget=tuple(limit for limit in limits if limit is not None),
         sources=_sources(sweep, early, share),
-        notes=tuple(_notes(sweep, design.exhausted, design.num_trials)),
+        notes=tuple(_notes(sweep, design.exhausted, design.num_trials, len(costs), len(costs) - len(trained))),
     )
 
 
@@ -330,7 +334,7 @@ def _sources(sweep: Sweep, early: StopEarly | None, share: float) -> dict[str, s
         "train_rows": facts.sources.get("train_rows", f"recipe {facts.name}"),
         "tokens_per_row": facts.sources.get("tokens_per_row", f"recipe {facts.name}"),
         "validation": "a forward pass over train_rows / 7 rows, every train.validate_every steps and at the end",
-        "expected": "no early stopping",
+        "expected": "no trial is stopped for falling behind",
     }
     if early is not None:
         name = "ASHA" if early.algorithm == "asha" else "continuous halving"
@@ -345,8 +349,12 @@ def _sources(sweep: Sweep, early: StopEarly | None, share: float) -> dict[str, s
     return sources
 
 
-def _notes(sweep: Sweep, exhausted: bool, num_trials: int) -> list[str]:
+def _notes(sweep: Sweep, exhausted: bool, num_trials: int, num_known: int, num_refused: int) -> list[str]:
     notes = ["training only: evaluation, export and idle machines are not in these numbers"]
+    if num_refused:
+        known = [one for one in sweep.spec.enforced if one.metric in BY_NAME and BY_NAME[one.metric].known_before]
+        bounds = ", ".join(map(str, known))
+        notes.append(f"{num_refused} of the {num_known} known trials are not trained: they do not keep to {bounds}")
     if exhausted:
         wanted = sweep.spec.search.trials
         notes.append(

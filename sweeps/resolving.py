@@ -5,11 +5,13 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+from sweeps.constraints import known_before
 from sweeps.design_points import MANY, latin_hypercube, num_distinct
 from sweeps.errors import Problem, nearest
 from sweeps.facts import Pool, RecipeFacts
 from sweeps.grammar import quote
 from sweeps.loading import LoadedSpec
+from sweeps.metrics import BY_NAME
 from sweeps.plan import trial_costs
 from sweeps.space import Report, Space, build_space, unknown_key
 from sweeps.sweep import Sweep
@@ -47,6 +49,7 @@ def resolve(loaded: LoadedSpec, facts: RecipeFacts, pools: Mapping[str, Pool], *
         # Of a grid that is too large to be meant its size is told, and not that search.trials is too small for it.
         is_limited = "trials" in loaded.source.block("search") and (yes or (space.size or 0) <= MANY)
         sweep = _whole_grid(sweep, is_limited, report)
+    _check_known(sweep, report)
     if not (problems or yes):
         _check_number(sweep, report)
     if problems:
@@ -96,6 +99,24 @@ def _whole_grid(sweep: Sweep, is_limited: bool, report: Report) -> Sweep:
         rule = f"the grid needs {needed} trials{start}, but search.trials is {search.trials}"
         report(("search", "trials"), rule, f"write trials: {needed}")
     return replace(sweep, spec=sweep.spec.model_copy(update={"search": search}))
+
+
+def _check_known(sweep: Sweep, report: Report) -> None:
+    """Refuse to go by a metric of the settings where it cannot be told from them."""
+    spec, several = sweep.spec, bool(sweep.spec.search.metrics)
+    searched = (
+        (("search", "metrics", name) if several else ("search", "metric"), name) for name in spec.search.objectives
+    )
+    bounded = ((("champion", "subject_to", one.metric), one.metric) for one in spec.champion.constraints)
+    known = known_before(sweep.settings, sweep.facts)
+    for path, name in (*searched, *bounded):
+        if name not in BY_NAME or not BY_NAME[name].known_before:
+            continue
+        if name not in known:
+            rule = f"{name} is counted in the base's files, and {sweep.settings['base']['path']} is not local"
+            report(path, rule, "download the base and set base.path to its folder")
+        elif "base.path" in sweep.space.dimensions:
+            report(path, f"{name} is counted for one base, but base.path is swept", "write a sweep for each base")
 
 
 def _check_number(sweep: Sweep, report: Report) -> None:

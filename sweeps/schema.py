@@ -262,6 +262,26 @@ class Block(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+def _directions(value: Any) -> Any:
+    """Several metrics to search by, each with its direction."""
+    if value == {}:
+        return value
+    names = list(value) if isinstance(value, list | Mapping) else []
+    if isinstance(value, Mapping) and all(mode in ("min", "max") for mode in value.values()):
+        if len(names) < 2:
+            way = f"write metric: {names[0]}, or name another" if names else "write metric: val/loss"
+            raise broken_rule(f"must be two metrics or more, but got {len(names)}", way)
+        return dict(value)
+    known = [(str(name), find_metric(str(name))) for name in names]
+    sides = ", ".join(f"{name}: {(metric and metric.direction) or 'max'}" for name, metric in known)
+    wrong = (
+        next((name for name in value if value[name] not in ("min", "max")), "") if isinstance(value, Mapping) else ""
+    )
+    got = f"{quote(value[wrong])} for {wrong}" if wrong else "a list" if names else quote(value)
+    way = sides or "quality/score: max, cost/usd: min"
+    raise broken_rule(f"must say min or max for each metric, but got {got}", f"write {{{way}}}")
+
+
 class Search(Block):
     """How points are chosen.
 
@@ -269,6 +289,8 @@ class Search(Block):
         trials: Distinct points; each is trained ``seeds`` times.
         start_at: ``default`` makes the recipe's own values trial 0.
         mode: As the metric's better direction where it is not given.
+        metrics: Several metrics with their directions, in place of ``metric`` and ``mode``: ``nsga2`` looks for the
+            trials that none beats in all of them.
     """
 
     algorithm: Literal["grid", "random", "tpe", "nsga2"] = "tpe"
@@ -278,8 +300,16 @@ class Search(Block):
     seeds: Annotated[int, Field(ge=1, le=100)] = 1
     metric: Text = "val/loss"
     mode: Mode = "min"
+    metrics: Annotated[dict[str, Mode], BeforeValidator(_directions)] = Field(default_factory=dict)
 
     _fill_mode = model_validator(mode="before")(_better_direction)
+
+    @model_validator(mode="after")
+    def _several_need_nsga2(self) -> Self:
+        if self.metrics and self.algorithm != "nsga2":
+            way = "write algorithm: nsga2, or one metric"
+            raise broken_rule(f"several metrics need algorithm nsga2, but got {self.algorithm}", way)
+        return self
 
     @property
     def num_trials(self) -> int:
@@ -287,9 +317,9 @@ class Search(Block):
         return self.trials * self.seeds
 
     @property
-    def direction(self) -> Mode:
-        """The side of the metric that is looked for."""
-        return self.mode
+    def objectives(self) -> dict[str, Mode]:
+        """What the search goes by, with the side that is looked for: several metrics, or one."""
+        return dict(self.metrics) or {self.metric: self.mode}
 
 
 class StopEarly(Block):
@@ -300,6 +330,8 @@ class StopEarly(Block):
             which is Ray's, at rungs a factor ``reduction`` apart.
         grace: The first rung, as a share of a trial's steps.
         reduction: At the first rung the best 1/``reduction`` of the trials go on.
+        constraints: Whether trials end that can no longer keep a constraint of the champion, see
+            ``sweeps.constraints``.
     """
 
     algorithm: Literal["continuous", "asha", "none"] = "continuous"
@@ -307,6 +339,7 @@ class StopEarly(Block):
     mode: Mode = "min"
     grace: Annotated[float, Field(gt=0, le=1)] = 0.1
     reduction: Annotated[float, Field(gt=1)] = 3
+    constraints: bool = True
 
     _fill_mode = model_validator(mode="before")(_better_direction)
 
@@ -386,37 +419,6 @@ class Judge(Block):
     calibration: Annotated[Calibration, BeforeValidator(_empty_block)] = Calibration()
 
 
-class Evaluate(Block):
-    """What is measured of an adapter.
-
-    Attributes:
-        dev: Rows of the dev split to use; None for all. ``challenge`` likewise.
-        metrics: Built-in names and ``file.py:function`` entries.
-        json_schema: Path of a JSON schema; the key in the YAML is ``schema``.
-        latency_top: How many of the best trials have their latency measured.
-        latency_requests: Requests that are timed for each; a percentile that needs more stays null.
-        stopped: Whether trials that were stopped early are evaluated too.
-    """
-
-    dev: Count | None = None
-    challenge: Count | None = None
-    metrics: Metrics = ()
-    json_schema: Text | None = Field(default=None, alias="schema")
-    judge: Annotated[Judge | None, BeforeValidator(_as_panel)] = None
-    latency_top: Annotated[int, Field(ge=0)] = 3
-    latency_requests: Annotated[int, Field(ge=0)] = 100
-    stopped: bool = True
-
-    @property
-    def functions(self) -> tuple[str, ...]:
-        """The user's own ``file.py:function`` metrics."""
-        return tuple(entry for entry in self.metrics if entry not in BUILT_IN_METRICS)
-
-
-class Bound(Block):
-    """One side of a constraint, written ``"< 2.0"``."""
-
-    op: Literal["<", "<=", ">", ">="]
 class Defects(Block):
     """Defects that are planted in right answers, to see whether what scores the answers finds them.
 
@@ -496,37 +498,35 @@ class Incumbent(Block):
         return self
 
 
-    bound: float
+class Evaluate(Block):
+    """What is measured of an adapter.
 
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return value
+    Attributes:
+        dev: Rows of the dev split to use; None for all. ``challenge`` likewise.
+        metrics: Built-in names and ``file.py:function`` entries.
+        json_schema: Path of a JSON schema; the key in the YAML is ``schema``.
         gates: What an answer must get past before a judge is asked; an answer that does not scores 0.
         forbidden: Regular expressions that the gate ``safety`` looks for.
         defects: What is planted in right answers; None for nothing.
         max_missing: The most of one metric's values, as a share, that may be missing of an arm.
-        match = re.fullmatch(r"\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", str(value))
-        if match is None:
-            hint = 'write an operator and a number in quotes: "< 2.0", with <, <=, > or >='
-            raise broken_rule(f"must be a bound, but got {quote(value)}", hint)
-        return {"op": match[1], "bound": float(match[2])}
+        latency_top: How many of the best trials have their latency measured.
+        latency_requests: Requests that are timed for each; a percentile that needs more stays null.
+        stopped: Whether trials that were stopped early are evaluated too.
+        incumbent: What the trials are compared with, beside their base.
+    """
 
-
-class Constraint(Block):
-    """What a champion must keep to: ``latency/agent_p95_s < 2.0``."""
-
-    metric: str
-    op: Literal["<", "<=", ">", ">="]
-    bound: float
+    dev: Count | None = None
+    challenge: Count | None = None
+    metrics: Metrics = ()
+    json_schema: Text | None = Field(default=None, alias="schema")
+    judge: Annotated[Judge | None, BeforeValidator(_as_panel)] = None
     gates: Gates = ()
     forbidden: Patterns = ()
     defects: Annotated[Defects | None, BeforeValidator(_planted)] = Defects()
     max_missing: Annotated[float, Field(ge=0, lt=1)] = 0.05
-
-    def holds(self, value: float) -> bool:
-        """Whether a measured value keeps to it."""
+    latency_top: Annotated[int, Field(ge=0)] = 3
+    latency_requests: Annotated[int, Field(ge=0)] = 100
+    stopped: bool = True
     incumbent: Incumbent | None = None
 
     @model_validator(mode="after")
@@ -546,12 +546,12 @@ class Constraint(Block):
         if self.forbidden and "safety" not in self.gates:
             raise broken_rule("forbidden patterns are looked for by gate safety, which is not there", "add it to gates")
         return self
-        match self.op:
-            case "<":
-                return value < self.bound
-            case "<=":
-                return value <= self.bound
-            case ">":
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The user's own ``file.py:function`` metrics."""
+        return tuple(entry for entry in self.metrics if entry not in BUILT_IN_METRICS)
+
     @property
     def own_gates(self) -> tuple[str, ...]:
         """The user's own ``file.py:function`` gates."""
@@ -562,6 +562,40 @@ class Constraint(Block):
         """The user's own ``file.py:function`` defects."""
         return tuple(entry for entry in (self.defects.plant if self.defects else ()) if entry not in BUILT_IN_DEFECTS)
 
+
+class Bound(Block):
+    """One side of a constraint, written ``"< 2.0"``."""
+
+    op: Literal["<", "<=", ">", ">="]
+    bound: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return value
+        match = re.fullmatch(r"\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", str(value))
+        if match is None:
+            hint = 'write an operator and a number in quotes: "< 2.0", with <, <=, > or >='
+            raise broken_rule(f"must be a bound, but got {quote(value)}", hint)
+        return {"op": match[1], "bound": float(match[2])}
+
+
+class Constraint(Block):
+    """What a champion must keep to: ``latency/agent_p95_s < 2.0``."""
+
+    metric: str
+    op: Literal["<", "<=", ">", ">="]
+    bound: float
+
+    def holds(self, value: float) -> bool:
+        """Whether a measured value keeps to it."""
+        match self.op:
+            case "<":
+                return value < self.bound
+            case "<=":
+                return value <= self.bound
+            case ">":
                 return value > self.bound
             case ">=":
                 return value >= self.bound
@@ -571,9 +605,27 @@ class Constraint(Block):
 
 
 class Confirm(Block):
-    """How many of the best are measured once more on the challenge split."""
+    """How the choice is confirmed on the sealed challenge set.
 
-    top: Count = 3
+    Attributes:
+        top: So many of the best are read on it; 0 leaves it sealed, and the choice to dev.
+        alpha: How often a champion may be named who is none: familywise, two-sided.
+    """
+
+    top: Annotated[int, Field(ge=0)] = 3
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+
+
+class Contenders(Block):
+    """Sequential halving: the best are judged on more dev items, fewer and fewer of them, before they are confirmed.
+
+    Attributes:
+        start: So many of the best go on from the items that all trials are judged on, ``evaluate.dev``.
+        items: So many items the last ones are judged on.
+    """
+
+    start: Annotated[int, Field(ge=2)] = 8
+    items: Count
 
 
 class Champion(Block):
@@ -586,6 +638,7 @@ class Champion(Block):
     maximize: Text | None = None
     minimize: Text | None = None
     subject_to: Annotated[dict[str, Bound], BeforeValidator(_empty_block)] = Field(default_factory=dict)
+    contenders: Contenders | None = None
     confirm: Annotated[Confirm, BeforeValidator(_empty_block)] = Confirm()
     cross_check: Literal["nemo"] | None = None
 
@@ -643,8 +696,13 @@ class SweepSpec(Block):
 
     @property
     def early_stopping(self) -> StopEarly | None:
-        """``stop_early``, if it stops anything."""
+        """``stop_early``, if it stops trials that fall behind."""
         return self.stop_early if self.stop_early is not None and self.stop_early.algorithm != "none" else None
+
+    @property
+    def enforced(self) -> tuple[Constraint, ...]:
+        """The champion's constraints, if trials end early that can no longer keep them."""
+        return self.champion.constraints if self.stop_early is not None and self.stop_early.constraints else ()
 
     @property
     def objective(self) -> tuple[str, Mode]:

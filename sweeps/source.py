@@ -334,7 +334,7 @@ def _override_path(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
     parts = tuple(key.split("."))
     if not all(parts):
         raise GrammarError(f'a key must not have empty parts, but got "{key}"')
-    if parts[:2] == ("champion", "subject_to") and len(parts) > 2:
+    if parts[:2] in (("champion", "subject_to"), ("search", "metrics")) and len(parts) > 2:
         return (*parts[:2], ".".join(parts[2:]))
     if parts[0] not in _BLOCKS_OF_PATHS or len(parts) < 3:
         return parts

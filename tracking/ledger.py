@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from sweeps.errors import InvalidInput, PodiumError, Problem
-from tracking.state import CostEntry, Evaluation, Session, State, SweepState, TrialState, Version
+from tracking.state import INCUMBENT, CostEntry, Evaluation, Session, State, SweepState, TrialState, Version
 
 __all__ = [
     "FILE_NAME",
@@ -48,11 +48,12 @@ def fold(lines: Iterator[dict[str, Any]], folder: Path) -> SweepState:
 
     Each event has ``t`` (epoch seconds) and ``event``, one of: ``sweep`` (name, format, spec, recipe, facts; again for
     a changed version, with changes, and the kept trials' values by id) · ``begin`` (host, pid: a driver starts) ·
-    ``trial`` (trial, number, values, pool, max_steps, repeat) · ``state`` (trial, state, pool?, error?, reason?,
+    ``trial`` (trial, number, values, pool, max_steps, repeat, known) · ``state`` (trial, state, pool?, error?, reason?,
     halted?) · ``report`` (trial, step, metrics) · ``adapter`` (trial, folder) · ``evaluation`` (the fields of
     :class:`Evaluation`) · ``cost`` (the fields of :class:`CostEntry`) · ``mlflow`` (any of SweepState.mlflow) ·
-    ``champion`` (champion) · ``cross_check`` (trial, check) · ``export`` (export) · ``note`` (text) · ``end`` (status,
-    reason?, code, at?: when the driver was last heard of, where another process closes the sweep).
+    ``challenge`` (read, arms, n, rule, why) · ``champion`` (champion) · ``cross_check`` (trial, check) · ``export``
+    (export) · ``note`` (text) · ``end`` (status, reason?, code, at?: when the driver was last heard of, where another
+    process closes the sweep).
 
     Raises:
         InvalidInput: The ledger is of another format, or holds no sweep.
@@ -92,6 +93,9 @@ def _versioned(sweep: SweepState | None, line: dict[str, Any], folder: Path) -> 
         raise InvalidInput(Problem(str(folder), rule, hint))
     if sweep is None:
         sweep = SweepState(line["name"], folder, line["t"], line["spec"], line["recipe"], line["facts"])
+    if line["facts"].get("incumbent") != sweep.facts.get("incumbent"):
+        # What was measured of the former one says nothing of this one.
+        sweep.superseded.setdefault(INCUMBENT, []).extend(sweep.arms.pop(INCUMBENT, ()))
     sweep.spec, sweep.recipe, sweep.facts = line["spec"], line["recipe"], line["facts"]
     sweep.versions.append(Version(sweep.version + 1, line["t"], tuple(line.get("changes", ()))))
     kept, every = line.get("kept", {}), sweep.every_trial
@@ -115,6 +119,8 @@ def _apply(sweep: SweepState, event: str, line: dict[str, Any]) -> None:
         sweep.costs.append(CostEntry(**fields))
     elif event == "mlflow":
         sweep.mlflow.update(fields)
+    elif event == "challenge":
+        sweep.challenge_reads.append({key: value for key, value in line.items() if key != "event"})
     elif event == "champion":
         sweep.champion = line["champion"]
     elif event == "cross_check":
@@ -153,6 +159,7 @@ def _apply_to_trial(sweep: SweepState, event: str, line: dict[str, Any]) -> None
             repeat=line.get("repeat", 0),
             version=sweep.version,
             max_steps=line["max_steps"],
+            known=line.get("known", {}),
         )
         return
     trial = sweep.trials[key]

@@ -145,7 +145,7 @@ def _trial_run(state: SweepState, trial: TrialState, files: tuple[str, ...]) -> 
         for key, value in _numbers(report).items():
             run.points.append(Point(key, value, report["step"], _ms(report["t"])))
     run.points.extend(_evaluated([*trial.superseded, *trial.evaluations], trial.step))
-    run.gauges = trial_cost(state, trial.id)
+    run.gauges = {**trial.known, **trial_cost(state, trial.id)}
     run.status = _RUN_STATUS.get(trial.state, "RUNNING")
     if trial.state is State.STOPPED and trial.evaluations:
         run.status = "FINISHED"  # stopped early and scored: a result like any other, not something that went wrong

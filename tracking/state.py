@@ -6,6 +6,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+BASE, BASE_SCHEMA, INCUMBENT = "base", "base+schema", "incumbent"  # the arms that are no trials
+DEFECTS = "defects"  # stands where an arm does, for the readings of what scores the arms
+
 
 class State(StrEnum):
     """Where a trial stands."""
@@ -25,7 +28,7 @@ class Evaluation:
     """The result of one evaluation task of one arm on one split."""
 
     id: str
-    arm: str  # a trial's id, or "base", "base+schema"
+    arm: str  # a trial's id, or one of those above
     split: str  # "dev", "challenge", or "latency"
     n: int
     metrics: dict[str, float | None]
@@ -55,13 +58,14 @@ class TrialState:
     ended: float | None = None
     repeat: int = 0  # of its point, see ``search.seeds``
     version: int = 1  # of the sweep that drew it first
+    known: dict[str, float] = field(default_factory=dict)  # metrics that its settings alone decide
     evaluations: list[Evaluation] = field(default_factory=list)  # the latest of each split
     superseded: list[Evaluation] = field(default_factory=list)  # those that a later one of the same split replaced
 
     @property
     def metrics(self) -> dict[str, float | None]:
-        """The last reported training metrics and those of the dev evaluation and latency, by the design's names."""
-        merged: dict[str, float | None] = {}
+        """What its settings decide, its last reports, its dev evaluation and latency, by the design's names."""
+        merged: dict[str, float | None] = {**self.known}
         for report in self.reports:
             merged.update({key: value for key, value in report.items() if "/" in key})
         for evaluation in self.evaluations:
@@ -122,9 +126,10 @@ class SweepState:
     history: dict[str, TrialState] = field(default_factory=dict)
     versions: list[Version] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
-    arms: dict[str, list[Evaluation]] = field(default_factory=dict)  # arms that are no trials: "base", "base+schema"
+    arms: dict[str, list[Evaluation]] = field(default_factory=dict)  # those that are no trials, by name
     superseded: dict[str, list[Evaluation]] = field(default_factory=dict)  # of those arms
     costs: list[CostEntry] = field(default_factory=list)
+    challenge_reads: list[dict[str, Any]] = field(default_factory=list)  # each with the rule that was frozen before it
     champion: dict[str, Any] | None = None
     cross_checks: dict[str, dict[str, Any]] = field(default_factory=dict)  # by trial: it again on another engine
     exports: list[dict[str, Any]] = field(default_factory=list)

@@ -8,9 +8,13 @@ python -m tests.benchmarks --repeats 3              # fewer turns
 import argparse
 import logging
 
-from tests.benchmarks import end_to_end, engine
+from tests.benchmarks import constraints, end_to_end, engine
 
-WHOLE_SWEEPS = {"end_to_end": end_to_end.run, "end_to_end_variants": end_to_end.run_variants}
+WHOLE_SWEEPS = {
+    "end_to_end": end_to_end.run,
+    "end_to_end_variants": end_to_end.run_variants,
+    "constraints": constraints.run,
+}
 PARTS = (*engine.PARTS, *WHOLE_SWEEPS)
 
 

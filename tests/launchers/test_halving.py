@@ -150,4 +150,4 @@ SWEEP = "name: s\nrecipe: tiny_commerce_sft\nspace: {lora.rank: 'choice(4, 8)'}\
 def test_the_sweep_says_whether_there_is_a_rule(block: str, kind: str, tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(SWEEP + block)
-    assert type(make_scheduler(build(path).sweep, None)).__name__ == kind  # type: ignore[arg-type]
+    assert type(make_scheduler(build(path).sweep, None, dict)).__name__ == kind  # type: ignore[arg-type]

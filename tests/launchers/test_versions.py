@@ -13,6 +13,7 @@ from launchers.build import Built, build
 from launchers.run_folder import prepare
 from launchers.search import DistinctSearch
 from launchers.slots import Slots
+from sweeps.constraints import refusal
 from sweeps.design_points import planned_points
 from sweeps.trial import Trial, make_trial
 from tracking.ledger import Ledger, State
@@ -28,7 +29,9 @@ space:
   lora.rank: {rank}
 search: {{trials: {trials}, seed: 1, seeds: {seeds}}}
 evaluate: {{metrics: [shopping]}}
+{more}
 """
+BOUND = 'stop_early: {{}}\nchampion: {{subject_to: {{adapter/parameters: "<= {}"}}}}'
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +40,14 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sweep(folder: Path, **changes: Any) -> Built:
-    values = {"steps": 8, "lr": "loguniform(1e-4, 1e-2)", "rank": "choice(4, 8)", "trials": 8, "seeds": 1, **changes}
+    values = {
+        "steps": 8,
+        "lr": "loguniform(1e-4, 1e-2)",
+        "rank": "choice(4, 8)",
+        "trials": 8,
+        "seeds": 1,
+        "more": "",
+    } | changes
     path = folder / "versions.yaml"
     path.write_text(SWEEP.format(**values))
     return build(path)
@@ -48,15 +58,18 @@ def session(built: Built, folder: Path, most: int | None = None, draw: random.Ra
     handed_out: list[str] = []
     with Ledger(folder) as ledger:
         prepare(built, ledger)
-        agenda = make_agenda(ledger, built.sweep, retry=False)
+        agenda = make_agenda(ledger, built.sweep, lambda trial: refusal(built.sweep, trial), retry=False)
         design = planned_points(built.sweep)
 
-        def begin(trial: Trial) -> bool:
+        def begin(trial: Trial) -> dict[str, float | None] | None:
             (folder / "trials" / trial.id).mkdir(parents=True, exist_ok=True)
             (folder / "trials" / trial.id / "trial.yaml").write_text(yaml.safe_dump(trial.settings))
             fields = {"number": trial.number, "values": trial.values, "max_steps": trial.max_steps}
             ledger.append("trial", trial=trial.id, pool="cpu", repeat=trial.repeat, **fields)
-            return True
+            if reason := refusal(built.sweep, trial):
+                ledger.append("state", trial=trial.id, state=State.STOPPED, reason=reason)
+                return {}
+            return None
 
         search = DistinctSearch(
             built.sweep.space,
@@ -65,8 +78,7 @@ def session(built: Built, folder: Path, most: int | None = None, draw: random.Ra
             lambda number, values, repeat: make_trial(built.sweep, number, values, repeat),
             lambda trial: {"trial": trial.id, "steps": trial.max_steps},
             Slots(2),
-            metric="val/loss",
-            mode="min",
+            objectives={"val/loss": "min"},
             seed=1,
             known=agenda.known,
             unfinished=agenda.train,
@@ -87,6 +99,7 @@ def session(built: Built, folder: Path, most: int | None = None, draw: random.Ra
                 break  # the driver dies
             loss = int(trial[:6], 16) / 2**24
             ledger.append("report", trial=trial, step=config["steps"], metrics={"val/loss": loss})
+            ledger.append("adapter", trial=trial, folder=f"trials/{trial}/adapter")
             ledger.append("state", trial=trial, state=State.DONE)
             search.on_trial_complete(f"tune-{number}", {"val/loss": loss})
     return handed_out
@@ -202,3 +215,52 @@ def test_fewer_repeats_of_more_points(tmp_path: Path) -> None:
     session(sweep(tmp_path, trials=4, seeds=3), folder)
     assert len(session(sweep(tmp_path, trials=6, seeds=1), folder)) == 2
     assert len(points(folder)) == 6
+
+
+def refused(folder: Path) -> dict[str, str | None]:
+    """The trials that were not started, with what is told of them."""
+    with Ledger(folder) as ledger:
+        trials = ledger.read().trials
+    assert all((trial.state is State.STOPPED) == (trial.adapter is None) for trial in trials.values())
+    return {key: trial.reason for key, trial in trials.items() if trial.state is State.STOPPED}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_refused_stays_refused_however_often_the_driver_dies(tmp_path: Path, seed: int) -> None:
+    whole, folder, draw = tmp_path / "whole", tmp_path / "run", random.Random(seed)
+    built = sweep(tmp_path, rank="choice(4, 8, 16)", trials=12, more=BOUND.format(8 * per_rank(tmp_path)))
+    trained = session(built, whole)
+    expected = refused(whole)
+    assert 0 < len(expected) < 12
+    assert len(trained) + len(expected) == 12
+    told = {f"not started: adapter/parameters is {16 * per_rank(tmp_path)}, must be <= {8 * per_rank(tmp_path)}"}
+    assert set(expected.values()) == told
+    for _ in range(60):
+        session(built, folder, draw=draw)
+    design = {trial.id for trial in planned_points(built.sweep).trials}
+    assert {key for key in refused(folder) if key in design} == {key for key in expected if key in design}
+    with Ledger(folder) as ledger:
+        trials = ledger.read().trials
+    assert len(trials) == 12
+    assert all((trial.values["lora.rank"] == 16) == (key in refused(folder)) for key, trial in trials.items())
+
+
+def test_another_bound_takes_up_what_was_refused_and_trains_nothing_twice(tmp_path: Path) -> None:
+    folder, per = tmp_path / "run", per_rank(tmp_path)
+    first = session(sweep(tmp_path, rank="choice(4, 8, 16)", more=BOUND.format(8 * per)), folder)
+    before = refused(folder)
+    assert before
+    assert session(sweep(tmp_path, rank="choice(4, 8, 16)", more=BOUND.format(9 * per)), folder) == []
+    assert all(str(9 * per) in str(reason) for reason in refused(folder).values())
+    assert set(session(sweep(tmp_path, rank="choice(4, 8, 16)", more=BOUND.format(16 * per)), folder)) == set(before)
+    assert refused(folder) == {}
+    assert session(sweep(tmp_path, rank="choice(4, 8, 16)", more=BOUND.format(per)), folder) == []
+    assert refused(folder) == {}, "what is trained stays"
+    assert len(first) + len(before) == 8
+
+
+def per_rank(folder: Path) -> int:
+    """Numbers that each rank adds to the demo's adapter."""
+    layers = sweep(folder).sweep.facts.layers
+    assert layers is not None
+    return sum(outputs + inputs for name, (outputs, inputs) in layers.items() if name.endswith("_proj"))

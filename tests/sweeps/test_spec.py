@@ -145,8 +145,8 @@ def told(path: Path, *overrides: str) -> list[str]:
         ("search: [1]", "search: must be a block of keys, but got a list"),
         ("search: {metric: val/los}", 'search.metric: unknown metric "val/los" (did you mean "val/loss"?)'),
         (
-            "search: {metric: quality/score, mode: min}",
-            'search.mode: mode "min" is the worse side of quality/score: higher is better (write mode: max)',
+            "search: {metric: val/loss, mode: max}",
+            'search.mode: mode "max" is the worse side of val/loss: lower is better (write mode: min)',
         ),
         ("stop_early: {grace: 0}", "stop_early.grace: must be above 0, but got 0"),
         ("stop_early: {grace: .nan}", "stop_early.grace: must be a finite number, but got nan"),
@@ -205,7 +205,9 @@ def told(path: Path, *overrides: str) -> list[str]:
             "champion.subject_to.cost/usd: must be a bound, but got 2"
             ' (write an operator and a number in quotes: "< 2.0", with <, <=, > or >=)',
         ),
-        ("champion: {confirm: {top: 0}}", "champion.confirm.top: must be at least 1, but got 0"),
+        ("champion: {confirm: {top: -1}}", "champion.confirm.top: must be at least 0, but got -1"),
+        ("champion: {confirm: {alpha: 1.0}}", "champion.confirm.alpha: must be below 1, but got 1.0"),
+        ("champion: {contenders: {start: 1, items: 9}}", "champion.contenders.start: must be at least 2, but got 1"),
         ("export: {merge: 'true'}", 'export.merge: must be true or false, but got "true" (write it without quotes)'),
         ("retries: -1", "retries: must be at least 0, but got -1"),
         ("concurrency: 0", "concurrency: must be at least 1, but got 0"),
@@ -351,3 +353,23 @@ def test_very_many_trials_are_planned_where_they_are_meant(facts: RecipeFacts, p
     assert sweep.spec.search.trials == 1_000_000, "a grid is tried as a whole where search.trials is not written"
     design = planned_points(sweep)
     assert (len(design.trials), design.num_trials) == (MANY, 1_000_000)
+
+
+def test_several_metrics_are_searched_by_with_their_directions(make_sweep: Make) -> None:
+    text = "space: {lora.rank: 'choice(4, 8)'}\nevaluate: {metrics: [shopping]}\n"
+    text += "search: {algorithm: nsga2, metrics: {quality/score: max, cost/usd: min}}\n"
+    search = make_sweep(text).spec.search
+    assert search.objectives == {"quality/score": "max", "cost/usd": "min"}
+    assert make_sweep("space: {lora.rank: '4'}").spec.search.objectives == {"val/loss": "min"}
+    rungs = "stop_early: {metric: val/loss}\n"
+    assert make_sweep(text + rungs).spec.early_stopping is not None
+    none = make_sweep(text + "stop_early: {algorithm: none}\nchampion: {subject_to: {cost/usd: '< 1'}}").spec
+    assert none.early_stopping is None
+    assert [str(one) for one in none.enforced] == ["cost/usd < 1"]
+    assert make_sweep(text + "champion: {subject_to: {cost/usd: '< 1'}}").spec.enforced == ()
+
+
+def test_a_search_may_go_by_what_a_function_of_ones_own_or_a_judge_gives(make_sweep: Make) -> None:
+    space = "space: {lora.rank: 'choice(4, 8)'}\nsearch: {metric: quality/score}\n"
+    for evaluate in ("metrics: [a.py:kind]", "judge: {model: m, endpoint: 'http://localhost/v1', rubric: 'Five.'}"):
+        assert make_sweep(f"{space}evaluate: {{{evaluate}}}").spec.search.mode == "max"

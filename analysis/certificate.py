@@ -9,6 +9,7 @@ from typing import Any
 from analysis.champion import Choice, agreement
 from analysis.comparison import comparison
 from analysis.frame import frame, trial_metrics
+from analysis.instrument import readings
 from analysis.plain import plain, records
 from tracking.ledger import Evaluation, SweepState, TrialState
 
@@ -49,6 +50,10 @@ def certificate(
         "why": list(choice.why),
         "ties": list(choice.ties),
         "metrics": _metrics(state, trial),
+        "outcome": choice.outcome,
+        "dev_score": (state.champion or {}).get("dev_score"),
+        "challenge_reads": [{key: read[key] for key in ("t", "read", "arms", "n")} for read in state.challenge_reads],
+        "instrument": {"judge": (state.spec.get("evaluate") or {}).get("judge"), "readings": records(readings(state))},
         "runners_up": _runners_up(state, choice),
         "comparison": {split: records(comparison(state, choice, split)) for split in ("challenge", "dev")},
         "cross_check": state.cross_checks.get(trial.id),

@@ -1,8 +1,11 @@
-"""Who wins: constraints first, then the objective. Ties are shown, and "none qualifies" is an answer."""
+"""Who wins: constraints first, then the objective on dev, then what the sealed challenge set says of the best.
+
+Until that is read, the choice is by dev alone. Ties are shown, and "none" is an answer.
+"""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from analysis.frame import frame, trial_metrics
@@ -32,12 +35,14 @@ class Choice:
     """The outcome of a sweep.
 
     Attributes:
-        champion: The trial's id; None when none qualifies.
-        ties: Every trial whose objective equals the champion's, itself included, by the order of the tie-break.
+        champion: The trial's id; None when none qualifies, or none is shown to be better than what there was before.
+        ties: Every trial that is not told apart from the champion, itself first: by their scores on the challenge set
+            where that was read, else those with the same objective, by the order of the tie-break.
         ranking: Every qualified trial, best first.
         rule: The rule that was applied.
         verdicts: Of every trial, by its id.
         why: Sentences for people.
+        outcome: What the challenge set said, as ``Outcome.to_dict`` gives it; None while it is not read.
     """
 
     champion: str | None
@@ -46,10 +51,19 @@ class Choice:
     rule: Rule
     verdicts: Mapping[str, Verdict]
     why: tuple[str, ...]
+    outcome: Mapping[str, Any] | None = None
+
+    @property
+    def kind(self) -> str:
+        """``champion``, ``tie`` or ``none``."""
+        if self.champion is None:
+            return "none"
+        return "tie" if len(self.ties) > 1 else "champion"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
+            "kind": self.kind,
             "champion": self.champion,
             "ties": list(self.ties),
             "ranking": list(self.ranking),
@@ -58,6 +72,7 @@ class Choice:
             "not_qualified": {
                 key: list(verdict.failures) for key, verdict in self.verdicts.items() if verdict.failures
             },
+            "outcome": self.outcome,
         }
 
 
@@ -84,13 +99,20 @@ def _verdict(state: SweepState, trial: TrialState, rule: Rule) -> Verdict:
 
 
 def order(state: SweepState, rule: Rule, verdicts: Mapping[str, Verdict]) -> list[str]:
-    """All trials, best first: qualified, then by objective (unmeasured last), loss, cost, number."""
+    """All trials, best first: qualified, then by objective (unmeasured last), loss, cost, number.
 
-    def key(verdict: Verdict) -> tuple[bool, float, float, float, int]:
-        metrics = trial_metrics(state, state.trials[verdict.trial])
+    Where the best were judged on more items, those that came farthest are first: what luck gave the others on few
+    items was taken from these by the further ones.
+    """
+    in_rounds = bool((state.spec.get("champion") or {}).get("contenders"))
+
+    def key(verdict: Verdict) -> tuple[bool, int, float, float, float, int]:
+        trial = state.trials[verdict.trial]
+        metrics = trial_metrics(state, trial)
         badness = math.inf if verdict.objective is None else -rule.goodness(verdict.objective)
         loss, cost = metrics.get(LOSS, math.inf), metrics.get("cost/usd", math.inf)
-        return not verdict.qualified, badness, loss, cost, verdict.number
+        num_items = max((one.n for one in trial.evaluations if one.split == "dev"), default=0) if in_rounds else 0
+        return not verdict.qualified, -num_items, badness, loss, cost, verdict.number
 
     return [verdict.trial for verdict in sorted(verdicts.values(), key=key)]
 
@@ -98,8 +120,34 @@ def order(state: SweepState, rule: Rule, verdicts: Mapping[str, Verdict]) -> lis
 def choose(state: SweepState, rule: Rule | None = None) -> Choice:
     """Apply the sweep's rule (or another one) to what the ledger knows now.
 
-    The champion is a finished trial with an adapter that keeps every constraint and has the best objective. Between
-    equal objectives (to 12 decimals) the lower validation loss is picked, then the lower cost, then the lower number.
+    The challenge set has the last word, as long as dev still names the candidate that it was read for.
+    """
+    choice = choose_on_dev(state, rule)
+    recorded = state.champion or {}
+    outcome = recorded.get("outcome")
+    if recorded.get("blocked") and recorded["rule"] == choice.rule.to_dict():
+        return replace(choice, champion=None, ties=(), why=tuple(recorded["why"]))
+    if not outcome or recorded["rule"] != choice.rule.to_dict() or outcome["rule"]["contenders"][0] != choice.champion:
+        return choice
+    return confirmed(choice, outcome)
+
+
+def confirmed(choice: Choice, outcome: Mapping[str, Any]) -> Choice:
+    """A choice on dev with what the challenge set says of it.
+
+    Args:
+        outcome: As ``Outcome.to_dict`` gives it.
+    """
+    pick, unbeaten = outcome["pick"], outcome["unbeaten"]
+    ties = (pick, *(trial for trial in unbeaten if trial != pick)) if pick else ()
+    return replace(choice, champion=pick, ties=ties, why=(*outcome["why"], *choice.why), outcome=outcome)
+
+
+def choose_on_dev(state: SweepState, rule: Rule | None = None) -> Choice:
+    """Who is best on dev: the candidate.
+
+    It is a finished trial with an adapter that keeps every constraint and has the best objective. Between equal
+    objectives (to 12 decimals) the lower validation loss is picked, then the lower cost, then the lower number.
     """
     rule, note = effective_rule(state, rule)
     verdicts = judge(state, rule)

@@ -11,18 +11,20 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import figures, theme
+from analysis import decision_figures, figures, theme
 from analysis.champion import Choice, agreement, choose
 from analysis.claims import check_page, quoted
 from analysis.comparison import comparison
 from analysis.figures import Scene
 from analysis.importance import Importance, importance
+from analysis.instrument import readings
 from analysis.leaderboard import leaderboard
 from analysis.parallel import parallel
 from analysis.plain import plain
 from analysis.rule import JSON_VALID, LOSS, SCORE
 from analysis.scales import label, number, shorten
 from tracking.ledger import SweepState
+from tracking.meters.instrument import CLEAN
 
 _TEMPLATE = "report.html.j2"
 _HIDDEN = (
@@ -75,6 +77,7 @@ def render(state: SweepState, choice: Choice) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from plotly.offline import get_plotlyjs
 
+    scene = figures.scene(state, choice)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -85,8 +88,10 @@ def render(state: SweepState, choice: Choice) -> str:
         facts=_facts(state),
         champion=_champion(state, choice),
         comparison=_comparison(state, choice),
+        instrument=_instrument(state),
         leaderboard=_leaderboard(state, choice),
-        rows=_sections(figures.scene(state, choice)),
+        decision=_decision(scene),
+        rows=_sections(scene),
         footer=f"Made from {state.folder.name}/ledger.jsonl on {_when(datetime.now(UTC).timestamp())}.",
         accent=theme.CHAMPION,
         font=theme.FONT,
@@ -158,17 +163,33 @@ def _champion(state: SweepState, choice: Choice) -> dict[str, Any]:
     objective = choice.verdicts[trial.id].objective
     assert objective is not None, "a champion is measured"
     return {
-        "heading": "Champion" if state.status != "RUNNING" else "In the lead, the sweep is running",
+        "heading": _heading(state, choice),
         "title": f"Trial {trial.number}",
-        "result": (choice.rule.metric, number(objective)),
+        "result": (choice.rule.metric, number(_result(choice, objective))),
         "subtitle": rule,
         "why": [*choice.why, _how_sure(state, choice)],
         "settings": [(key, _shown(value)) for key, value in trial.values.items()],
     }
 
 
+def _heading(state: SweepState, choice: Choice) -> str:
+    if state.status == "RUNNING":
+        return "In the lead, the sweep is running"
+    if choice.kind == "tie":
+        return f"Promoted, one of {len(choice.ties)} that are not told apart"
+    return "Champion" if choice.outcome else "Champion by dev alone"
+
+
+def _result(choice: Choice, objective: float) -> float:
+    """The champion's own result: on the challenge set where that was read."""
+    means = choice.outcome["means"] if choice.outcome else []
+    return next((one["mean"] for one in means if one["arm"] == choice.champion), objective)
+
+
 def _how_sure(state: SweepState, choice: Choice) -> str:
     """How many answers stand behind the champion's number."""
+    if choice.outcome is not None:
+        return _dev_score(state)
     trial = state.trials[str(choice.champion)]
     sizes = {e.split: e.n for e in trial.evaluations if e.split in ("dev", "challenge")}
     if not sizes:
@@ -178,6 +199,15 @@ def _how_sure(state: SweepState, choice: Choice) -> str:
         return f"{chosen}, then measured once on n = {sizes['challenge']} sealed challenge items."
     best_of = f"as the best of {len(state.trials)}, so its number is optimistic"
     return f"{chosen}, {best_of}; not measured on the challenge split."
+
+
+def _dev_score(state: SweepState) -> str:
+    """What the champion had on dev, and what is left of that without the luck of the best of many."""
+    found = (state.champion or {}).get("dev_score")
+    if not found:
+        return "Chosen without dev scores."
+    mean, rest = number(found["mean"]), number(found["corrected"])
+    return f"On dev it had {mean} (n = {found['n']}); corrected for being the best of {found['best_of']}, {rest}."
 
 
 # Tables --------------------------------------------------------------------------------------------
@@ -236,6 +266,25 @@ def _comparison(state: SweepState, choice: Choice) -> dict[str, Any]:
     }
 
 
+def _instrument(state: SweepState) -> dict[str, Any] | None:
+    """How many planted defects the scorers find; None where none were planted."""
+    table = readings(state)
+    if table.empty:
+        return None
+    rows = []
+    for record in table.to_dict("records"):
+        skipped = record["skipped"] if isinstance(record["skipped"], str) else ""
+        between = f"{number(record['low'])} to {number(record['high'])}" if record["n"] else skipped or "–"
+        bound = f"{'≤' if record['defect'] == CLEAN else '≥'} {number(record['limit'])}"
+        met = "–" if pd.isna(record["met"]) else "yes" if record["met"] else "no"
+        counted = f"{record['found']} of {record['n']}"
+        words = "a clean answer (false alarm)" if record["defect"] == CLEAN else record["defect"].replace("_", " ")
+        cells = [_cell(str(record["scorer"]), text=True), _cell(words, text=True), _cell(counted), _cell(between)]
+        rows.append({"css": "", "title": skipped, "cells": [*cells, _cell(bound), _cell(met)]})
+    heads = ("scored by", "planted in right answers", "found", "interval of the share", "asked", "kept")
+    return {"heads": [_head(name, text=place < 2) for place, name in enumerate(heads)], "rows": rows}
+
+
 def _leaderboard(state: SweepState, choice: Choice) -> dict[str, Any]:
     board = leaderboard(state, choice.rule)
     first = ["rank", "number", "state", choice.rule.metric]
@@ -266,12 +315,26 @@ def _leaderboard(state: SweepState, choice: Choice) -> dict[str, Any]:
 
 # Figures -------------------------------------------------------------------------------------------
 
+_CERTAINTY_HOW = (
+    "The mean of everybody who was compared on the sealed challenge set, under the rule that was frozen before it was "
+    "read; each interval by itself. Orange is the champion, grey is what there was before the sweep."
+)
+_CONTESTS_HOW = (
+    "The difference between two on the same items. All intervals hold together; where one contains 0, the two are not "
+    "told apart. Orange is better, red is worse."
+)
+_FLIPS_HOW = (
+    "Who has the best result on dev under every limit, and at every worth of a dollar: a price that doubles "
+    "is a worth that doubles. Where a bar ends, the choice flips."
+)
+
 
 def _sections(scene: Scene) -> list[list[Section]]:
     found = importance(scene.state, scene.rule)
     metric = scene.rule.metric
     better = "up" if scene.rule.mode == "max" else "down"
     return [
+        [_section("flips", "When would another win?", _FLIPS_HOW, decision_figures.flips(scene))],
         [
             _section(
                 "parallel",
@@ -317,6 +380,15 @@ def _sections(scene: Scene) -> list[list[Section]]:
                 figures.cost_bars(scene),
             )
         ],
+    ]
+
+
+def _decision(scene: Scene) -> list[list[Section]]:
+    return [
+        [
+            _section("certainty", "How sure is it?", _CERTAINTY_HOW, decision_figures.intervals(scene)),
+            _section("contests", "Who beats whom?", _CONTESTS_HOW, decision_figures.contests(scene)),
+        ]
     ]
 
 

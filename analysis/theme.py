@@ -5,6 +5,7 @@ from typing import Any
 CHAMPION = "#d9580d"  # the one accent: the champion, and nothing else
 TRIAL = "#4f7396"
 DIMMED = "#c5ceda"
+WORSE = "#b0545c"  # shown to be worse
 GRID = "#e8ebef"
 INK = "#1d2733"
 MUTED = "#667385"
@@ -35,6 +36,7 @@ def layout(height: int, **more: Any) -> dict[str, Any]:
         "xaxis": axis,
         "yaxis": axis,
         "xaxis2": axis,
+        "xaxis3": axis,
         "yaxis2": axis,
         **more,
     }

@@ -40,6 +40,12 @@ class CrossCheck:
         gpus = 1 if job["device"] == "gpu" else 0
         self._reference = ray.remote(num_cpus=gpus, num_gpus=gpus, max_retries=1)(_retrain).remote(again, trial.step)
 
+    def abandon(self) -> None:
+        """End it: its trial is not the champion after all."""
+        import ray
+
+        ray.cancel(self._reference, force=True)
+
     def finish(self, ledger: Ledger, look: Any) -> str:
         """Wait for it and write the agreement; returns it in words. A failure is noted and fails nothing else."""
         import ray

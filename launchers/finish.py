@@ -1,13 +1,19 @@
 """What follows the trials: latency of the best, the sealed challenge set, the champion, its bundle, and the report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from analysis.certificate import settings
-from analysis.champion import Choice, choose, default_trial, median_trial, shortlist
-from launchers.arms import BASE, BASE_SCHEMA, Arms
+from analysis.champion import Choice, choose_on_dev, confirmed, shortlist
+from analysis.confirmation import dev_score
+from analysis.plain import plain
+from analysis.rule import SCORE
+from launchers.arms import Arms
 from launchers.build import Built
+from launchers.challenge import read_challenge
+from launchers.contenders import judge_contenders
 from launchers.cross_check import CrossCheck
 from launchers.driver import Machines
 from launchers.evaluators import Evaluators
@@ -15,8 +21,11 @@ from launchers.failures import Failures
 from launchers.halt import Halt
 from launchers.run_folder import job_fields
 from launchers.slots import Slots
-from sweeps.errors import NoChampion
+from sweeps.errors import NoChampion, PodiumError
 from tracking.ledger import Ledger
+from tracking.meters.judge import identity
+from tracking.meters.judge.calibration import promotion_block, read_calibration
+from tracking.state import BASE, INCUMBENT
 
 Say = Callable[[str], None]
 Look = Callable[[], None]
@@ -29,7 +38,7 @@ def confirm(built: Built, paths: dict[str, Path], ledger: Ledger, halt: Halt, ma
         machines: What the session's trials ran on.
 
     Raises:
-        NoChampion: No trial qualifies; the ledger says why for each.
+        NoChampion: No trial qualifies, or none is shown to be better than what there was before; the ledger says why.
     """
     arms = Arms(built, ledger, paths)
 
@@ -43,34 +52,80 @@ def confirm(built: Built, paths: dict[str, Path], ledger: Ledger, halt: Halt, ma
     evaluators = Evaluators(
         ledger, arms, Slots(machines.capacity), lambda trial, metrics: None, failures, machines.packs
     )
+    standing = _standing(arms, ledger, say) if arms.measurable else ()
     if arms.measurable and any(trial.adapter for trial in ledger.read().trials.values()):
-        if todo := evaluators.missing([arms.job(BASE, "dev")]):
-            say("evaluating the untouched base on dev …")
-            evaluators.run(todo, look)
-        _measure_latency(built, arms, evaluators, ledger, say, look)
-    choice = choose(ledger.read())
-    ledger.append("champion", champion=choice.to_dict())
+        with _telling(ledger, say):
+            if todo := evaluators.missing([arms.job(arm, "dev") for arm in standing]):
+                say(f"evaluating on dev: {', '.join(job.arm for job in todo)} …")
+                evaluators.run(todo, look)
+            judge_contenders(arms, evaluators, ledger, say, look)
+            _measure_latency(built, arms, standing, evaluators, ledger, say, look)
+    choice = choose_on_dev(ledger.read())
+    if choice.champion is None:
+        ledger.append("champion", champion=choice.to_dict())
+        raise NoChampion("\n".join(choice.why))
+    candidate = choice.champion
+    on_gpu = built.pools[0].device == "gpu"
+    check = None if on_gpu else _cross_check(built, paths, ledger, candidate)
+    choice = _decide(built, arms, standing, evaluators, ledger, choice, say, look)
+    if check is not None and choice.champion != candidate:
+        check.abandon()
+        check = None
     if choice.champion is None:
         raise NoChampion("\n".join(choice.why))
-    on_gpu = built.pools[0].device == "gpu"
-    check = None if on_gpu else _cross_check(built, paths, ledger, choice)
-    if arms.measurable:
-        _read_challenge(arms, evaluators, ledger, choice, say, look)
-    if on_gpu:  # the packs hold the GPUs
-        if machines.packs is not None:
-            machines.packs.stop()
-        check = _cross_check(built, paths, ledger, choice)
+    if on_gpu and machines.packs is not None:  # they hold the GPUs
+        machines.packs.stop()
+    check = check or _cross_check(built, paths, ledger, choice.champion)
     if check is not None:
         say(check.finish(ledger, look))
     return choice
 
 
-def _cross_check(built: Built, paths: dict[str, Path], ledger: Ledger, choice: Choice) -> CrossCheck | None:
-    """Have another engine train the champion's trial again, while the challenge set is read."""
+def _decide(
+    built: Built,
+    arms: Arms,
+    standing: tuple[str, ...],
+    evaluators: Evaluators,
+    ledger: Ledger,
+    choice: Choice,
+    say: Say,
+    look: Look,
+) -> Choice:
+    """Have the challenge set confirm what dev chose, and write the outcome.
+
+    Where the judge is not calibrated as the sweep asks, nobody is chosen by its scores, and the set stays sealed.
+    """
+    spec, rule = built.sweep.spec, choice.rule
+    blocked = _blocked(built, ledger) if rule.metric == SCORE else None
+    if blocked:
+        choice = replace(choice, champion=None, ties=(), why=(f"No champion: {blocked}.", *choice.why))
+    elif arms.measurable:
+        with _telling(ledger, say):
+            found = read_challenge(arms, standing, evaluators, ledger, choice, spec.champion.confirm, say, look)
+        if isinstance(found, str):
+            choice = replace(choice, why=(*choice.why, found))
+        else:
+            choice = confirmed(choice, plain(found.to_dict()))
+    state = ledger.read()
+    on_dev = dev_score(state, choice.champion, rule.metric, arms.groups("dev")) if choice.champion else None
+    ledger.append("champion", champion={**choice.to_dict(), "dev_score": plain(on_dev), "blocked": blocked})
+    return choice
+
+
+def _blocked(built: Built, ledger: Ledger) -> str | None:
+    """Why the judge's scores may choose nobody yet."""
+    judge = built.sweep.spec.evaluate.judge
+    if judge is None or judge.calibration.min_kappa is None:
+        return None
+    found = read_calibration(ledger.folder)
+    return promotion_block(found, judge.calibration.min_kappa, identity(judge.model_dump(mode="json")))
+
+
+def _cross_check(built: Built, paths: dict[str, Path], ledger: Ledger, champion: str) -> CrossCheck | None:
+    """Have another engine train the champion's trial again; None where that is not asked for, or was done."""
     engine = built.sweep.spec.champion.cross_check
     state = ledger.read()
-    assert choice.champion is not None
-    trial, folder = state.trials[choice.champion], state.folder / "trials" / choice.champion
+    trial, folder = state.trials[champion], state.folder / "trials" / champion
     if engine is None or trial.id in state.cross_checks:
         return None
     trained = settings(state.folder, trial)
@@ -78,42 +133,49 @@ def _cross_check(built: Built, paths: dict[str, Path], ledger: Ledger, choice: C
     return CrossCheck(engine, job_fields(built, paths, folder, trained), trial)
 
 
-def _measure_latency(built: Built, arms: Arms, evaluators: Evaluators, ledger: Ledger, say: Say, look: Look) -> None:
+def _standing(arms: Arms, ledger: Ledger, say: Say) -> tuple[str, ...]:
+    """The arms that were there before the sweep: the base, and the incumbent where it can be asked."""
+    if not arms.has_incumbent:
+        return (BASE,)
+    try:
+        arms.job(INCUMBENT, "dev")
+    except PodiumError as error:
+        ledger.append("note", text=f"the incumbent is not measured: {error}")
+        say(f"the incumbent is not measured: {error}")
+        return (BASE,)
+    return BASE, INCUMBENT
+
+
+@contextmanager
+def _telling(ledger: Ledger, say: Say) -> Iterator[None]:
+    """What could not be measured within is said at its end, and the sweep goes on."""
+    before = len(ledger.read().notes)
+    yield
+    for note in ledger.read().notes[before:]:
+        say(note)
+
+
+def _measure_latency(
+    built: Built,
+    arms: Arms,
+    standing: tuple[str, ...],
+    evaluators: Evaluators,
+    ledger: Ledger,
+    say: Say,
+    look: Look,
+) -> None:
     evaluate = built.sweep.spec.evaluate
     state = ledger.read()
     top = shortlist(state, evaluate.latency_top)
     if not top or evaluate.latency_requests == 0:
         return
     requests = evaluate.latency_requests
-    jobs = [arms.job(BASE, "dev"), *(_trial_job(arms, ledger, trial, "dev") for trial in top)]
+    jobs = [arms.job(BASE, "dev"), *(arms.trial_job(trial, "dev") for trial in top)]
     if todo := evaluators.missing(jobs, lambda job: evaluators.latency_id(job, requests)):
         arms_told = f"{len(todo)} of the base and the best {len(top)}"
         say(f"latency, alone on the machine: {arms_told}, {requests} requests each …")
         evaluators.measure_latency(todo, requests, look)
-
-
-def _read_challenge(arms: Arms, evaluators: Evaluators, ledger: Ledger, choice: Choice, say: Say, look: Look) -> None:
-    state = ledger.read()
-    top = choice.ranking[: arms.confirm_top]
-    trials = [default_trial(state), median_trial(state, choice.rule), choice.champion, *top]
-    chosen = list(dict.fromkeys(trial for trial in trials if trial and state.trials[trial].adapter))
-    jobs = [arms.job(BASE, "challenge")]
-    if arms.schema is not None:
-        jobs.append(arms.job(BASE_SCHEMA, "challenge"))
-    jobs += [_trial_job(arms, ledger, trial, "challenge") for trial in chosen]
-    todo = evaluators.missing(jobs)
-    if not todo:
-        return
-    if any(evaluation.split == "challenge" for evaluation in state.evaluations()):
-        # After an interruption, or for a champion that came with more trials. The latter weakens the seal: say so.
-        say(f"the challenge set is read again, for {len(todo)} arms that it has not judged …")
-        ledger.append("note", text=f"the challenge set was read again, for {', '.join(job.arm for job in todo)}")
-    else:
-        say(f"the sealed challenge set, read once: {len(todo)} arms …")
-    evaluators.run(todo, look)
-
-
-def _trial_job(arms: Arms, ledger: Ledger, trial: str, split: str) -> Any:
-    adapter = ledger.read().trials[trial].adapter
-    assert adapter is not None
-    return arms.job(trial, split, ledger.folder / adapter)
+    jobs = [arms.job(arm, "dev") for arm in standing if arm != BASE]
+    if todo := evaluators.missing(jobs, lambda job: evaluators.latency_id(job, requests)):
+        say(f"latency of the incumbent, {requests} requests …")  # apart: if it fails, the others have theirs
+        evaluators.measure_latency(todo, requests, look)

@@ -121,8 +121,9 @@ def check_services(built: Built) -> None:
 
 
 def is_finished(state: SweepState) -> bool:
-    """Whether the present version was run and decided."""
-    return state.status == "DONE" and state.code in FINISHED_CODES
+    """Whether the present version was run and decided. What only waits for a calibrated judge is not."""
+    blocked = (state.champion or {}).get("blocked")
+    return state.status == "DONE" and state.code in FINISHED_CODES and not blocked
 
 
 def _is_over(built: Built, folder: Path) -> bool:

@@ -13,7 +13,7 @@ from sweeps.errors import InvalidInput, NoChampion, Problem
 
 
 def champion(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
-    """Say who wins and why, by the sweep's rule, from what was measured so far.
+    """Say who wins and why, by the sweep's rule, from what was measured so far: a champion, a tie, or nobody.
 
     [dim]podium champion
     podium champion commerce-sft -o json[/]
@@ -26,7 +26,13 @@ def champion(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
     if output is Format.JSON:
         show_json(choice.to_dict())
     elif output is Format.CSV:
-        show_csv([{"champion": choice.champion, "rule": str(choice.rule)}], ["champion", "rule"])
+        row = {
+            "kind": choice.kind,
+            "champion": choice.champion,
+            "ties": " ".join(choice.ties),
+            "rule": str(choice.rule),
+        }
+        show_csv([row], list(row))
     elif choice.champion is not None:
         trial = state.trials[choice.champion]
         rows = [
@@ -34,7 +40,8 @@ def champion(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
             for key, value in {"trial": f"{trial.number} ({trial.id})", **trial.values}.items()
         ]
         rows += [{"key": key, "value": value} for key, value in trial.metrics.items()]
-        show_table(f"{state.name}: champion", rows, {"key": "", "value": "value"})
+        title = "champion" if choice.kind == "champion" else f"promoted, one of {len(choice.ties)} not told apart"
+        show_table(f"{state.name}: {title}", rows, {"key": "", "value": "value"})
         for sentence in choice.why:
             print(sentence)
     if choice.champion is None:

@@ -8,14 +8,14 @@ python -m tests.benchmarks --repeats 3              # fewer turns
 import argparse
 import logging
 
-from tests.benchmarks import constraints, end_to_end, engine
+from tests.benchmarks import constraints, decision, end_to_end, engine
 
 WHOLE_SWEEPS = {
     "end_to_end": end_to_end.run,
     "end_to_end_variants": end_to_end.run_variants,
     "constraints": constraints.run,
 }
-PARTS = (*engine.PARTS, *WHOLE_SWEEPS)
+PARTS = (*engine.PARTS, *WHOLE_SWEEPS, "decision")
 
 
 def main() -> None:
@@ -30,6 +30,8 @@ def main() -> None:
         print(f"{part} …", flush=True)
         if part in WHOLE_SWEEPS:
             WHOLE_SWEEPS[part](arguments.repeats)
+        elif part == "decision":
+            decision.run()  # seeded: a second turn would say the same
         else:
             engine.run(part, arguments.repeats)
 

@@ -1,6 +1,7 @@
 """Constraints while a sweep runs: who is not started, who is stopped, and what is told of it, with Ray and for real."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,10 +10,16 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 
 from launchers.build import build
+from launchers.failures import Failures
+from launchers.halt import Halt
 from launchers.halving import Halving
+from launchers.pools import LABEL
+from launchers.recorder import Recorder
+from sweeps.facts import Pool, Price, Speed
 from sweeps.schema import Constraint
 from tests.launchers.running import podium
-from tracking.ledger import State, SweepState, read
+from tracking.ledger import FORMAT, Ledger, State, SweepState, read
+from tracking.meters.cost import trial_cost
 
 SWEEP = """\
 name: small
@@ -127,6 +134,57 @@ def test_who_has_spent_too_much_is_stopped_and_stays_so_when_the_sweep_goes_on(t
     wider = podium(home, "submit", str(write(tmp_path, 'cost/gpu_s: "< 1000"')))
     assert wider.returncode == 0, wider.stderr
     assert evaluated(read(folder)) == set(state.trials), "what was stopped stays, and is evaluated now that it may win"
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """Of a sweep with one trial, which an earlier session has charged with two unit-seconds."""
+    with Ledger(tmp_path) as opened:
+        opened.append("sweep", name="s", format=FORMAT, spec={}, recipe={}, facts={})
+        opened.append("trial", trial="ours", number=1, values={}, pool="", max_steps=6)
+        opened.append("cost", kind="failed", pool="dear", unit_s=2.0, usd=0.02, trial="ours")
+        yield opened
+
+
+def pool(name: str, usd_per_hour: float) -> Pool:
+    price, speed = Price(usd_per_hour=usd_per_hour, date="", source=""), Speed(achieved_tflops=1, source="")
+    return Pool(name=name, device="gpu", accelerator=name, memory_gb=80, price=price, speed=speed, startup_s=0)
+
+
+@pytest.mark.parametrize("placed", ["dear", "cheap"])
+def test_what_a_trial_has_cost_so_far_is_never_more_than_it_will_have_cost(ledger: Ledger, placed: str) -> None:
+    search: Any = SimpleNamespace(trials={"tune": SimpleNamespace(id="ours", number=1)})
+    halt = Halt(ledger.folder / "inbox")
+    pools = (pool("dear", 36.0), pool("cheap", 3.6))
+    recorder = Recorder(ledger, search, pools, 2, lambda _: None, lambda: None, halt, Failures(3, halt))
+    trial = SimpleNamespace(trial_id="tune", config={"job": {"folder": "nowhere"}}, last_result={})
+    told: list[dict[str, float]] = []
+
+    def report(seconds: float, labels: dict[str, str]) -> None:
+        result = {"step": 2, "metrics": {"val/loss": 1.0}, "seconds": seconds, "labels": labels}
+        told.append(recorder.cost_so_far(trial, result))
+        recorder.on_trial_result(1, [], trial, result)
+
+    here = {LABEL: placed}
+    recorder.on_trial_start(1, [], trial)
+    report(0.0, {})  # of its checkpoint: it does not know yet where it runs
+    report(3.0, here)
+    report(4.0, here)
+    recorder.on_trial_recover(1, [], trial)
+    recorder.on_trial_start(1, [], trial)
+    report(0.0, {})
+    report(5.0, here)
+    trial.last_result = {"failed": "it diverged", "diverged": True}
+    recorder.on_trial_complete(1, [], trial)
+    price = {"dear": 0.01, "cheap": 0.001}[placed]
+    usd, unit_s = [one["cost/usd"] for one in told], [one["cost/gpu_s"] for one in told]
+    assert unit_s[:3] == [2, 8, 10]  # of two units
+    assert usd[:3] == pytest.approx([0.02, 0.02 + 6 * price, 0.02 + 8 * price])
+    assert usd == sorted(usd)
+    assert unit_s == sorted(unit_s)
+    end = trial_cost(ledger.read(), "ours")
+    assert usd[-1] == pytest.approx(end["cost/usd"])
+    assert unit_s[-1] == pytest.approx(end["cost/gpu_s"])
 
 
 COST = Constraint(metric="cost/usd", op="<", bound=1.0)

@@ -76,11 +76,13 @@ def schedule(
         sizes.append(max(keep, min(sizes[-1] - 1, math.ceil(sizes[-1] / reduction))))
     if budget >= num_arms * num_items:
         return (Round(num_arms, num_items),)
-    low, high = float(num_arms), float(budget) + 1  # of the share of the budget that one round may spend
+    low, high = 0.0, float(budget) + 1  # of the share of the budget that one round may spend
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if _cost(_rounds(sizes, num_items, middle)) <= budget else (low, middle)
-    return tuple(_rounds(sizes, num_items, low))
+    rounds = tuple(_rounds(sizes, num_items, low))
+    # A budget too small for rounds is spent in one.
+    return rounds if rounds and rounds[0].num_arms == num_arms else (Round(num_arms, budget // num_arms),)
 
 
 def _rounds(sizes: Sequence[int], num_items: int, share: float) -> list[Round]:

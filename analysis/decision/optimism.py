@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.decision.scores import Floats
 
-_GRID = np.concatenate([[0.0], np.geomspace(1e-3, 1e3, 121)])  # τ² in units of the arms' mean error variance
+_GRID = np.concatenate([[0.0], np.geomspace(1e-3, 1e6, 181)])  # τ² in units of the arms' mean error variance
 
 
 @dataclass(frozen=True)

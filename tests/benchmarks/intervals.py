@@ -46,7 +46,7 @@ def _skewed(n: int, rng: np.random.Generator) -> Sample:
 
 
 def _clustered(n: int, rng: np.random.Generator) -> Sample:
-    sizes = rng.integers(1, 7, n)
+    sizes = rng.integers(1, 4, n)
     groups = np.repeat(np.arange(n), sizes)[:n]
     return 0.2 + rng.normal(0, 0.7, n)[groups] + rng.normal(0, 1, n), groups
 
@@ -57,7 +57,7 @@ KINDS = (
     Kind("integers 0-5 near the top", float(_INTEGERS[0] - _INTEGERS[1]), _integers),
     Kind("15 % of items differ, by 1", 0.05, _few),
     Kind("8 % of items differ, by +3", 0.24, _skewed),
-    Kind("conversations of 1 to 6 items", 0.2, _clustered),
+    Kind("conversations of 1 to 3 items", 0.2, _clustered),
 )
 
 
@@ -94,7 +94,8 @@ def _intervals(differences: Floats, groups: NDArray[np.intp], seed: int) -> list
     assert ours is not None
     assert found.mean is not None
     assert found.se is not None
-    sums, sizes = np.bincount(groups, weights=differences), np.bincount(groups).astype(float)
+    sums: Floats = np.bincount(groups, weights=differences).astype(np.float64)
+    sizes: Floats = np.bincount(groups).astype(np.float64)
     drawn = counts(sums.size, NUM_DRAWS, np.random.default_rng(seed))
     means = np.sort(drawn @ sums / (drawn @ sizes))
     margin = float(t.ppf(0.975, sums.size - 1)) * found.se

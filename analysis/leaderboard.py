@@ -1,15 +1,18 @@
 """The leaderboard: every trial of a sweep in the order of the champion's rule."""
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from analysis.champion import Verdict, judge, order
-from analysis.frame import frame, swept_keys
-from analysis.plain import records
-from analysis.rule import LOSS, QUALITY, Rule, effective_rule
+from analysis.comparison import standing
+from analysis.decision.front import front
+from analysis.frame import frame, swept_keys, trial_metrics
+from analysis.plain import plain, records
+from analysis.rule import LOSS, QUALITY, Mode, Rule, effective_rule
 from tracking.ledger import SweepState
 
 _LATENCY = ("latency/formulation_p50_s", "latency/formulation_p95_s", "latency/agent_p95_s", "latency/ttft_p95_s")
@@ -25,17 +28,22 @@ class Leaderboard:
         note: A sentence where the rule is not the one that the sweep asked for.
         table: Columns ``rank number id state qualified objective``, metrics by name, the swept values by path, and
             ``failed`` (why a trial does not qualify). ``rank`` is null for trials that do not qualify; ties share one.
+            After a search by several metrics ``front`` marks the qualified trials that no other beats in all of them.
         swept: The columns that are swept keys.
+        arms: What was there before the sweep and was measured on dev, the base and the incumbent: ``arm label n`` and
+            their metrics by name. They have no rank.
     """
 
     rule: Rule
     note: str | None
     table: pd.DataFrame
     swept: tuple[str, ...]
+    arms: tuple[dict[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what was not measured is None."""
-        return {"rule": self.rule.to_dict(), "note": self.note, "swept": list(self.swept), "rows": records(self.table)}
+        told = {"rule": self.rule.to_dict(), "note": self.note, "swept": list(self.swept)}
+        return {**told, "rows": records(self.table), "arms": plain(self.arms)}
 
     def to_csv(self) -> str:
         """The table as CSV with a header; what was not measured is empty, reasons are joined by ``; ``."""
@@ -63,10 +71,29 @@ def leaderboard(state: SweepState, rule: Rule | None = None) -> Leaderboard:
             "objective": [math.nan if (value := verdicts[trial].objective) is None else value for trial in ordered],
         }
     )
-    for name in [*_shown(list(facts.columns), rule), *keys]:
-        table[name] = facts[name].to_numpy()
+    searched = (state.spec.get("search") or {}).get("metrics") or {}
+    if searched:
+        table["front"] = _on_front(state, [trial for trial in ordered if verdicts[trial].qualified], ordered, searched)
+    for name in dict.fromkeys([*_shown(list(facts.columns), rule), *searched, *keys]):
+        table[name] = facts[name].to_numpy() if name in facts else math.nan
     table["failed"] = [list(verdicts[trial].failures) for trial in ordered]
-    return Leaderboard(rule, note, table, tuple(keys))
+    return Leaderboard(rule, note, table, tuple(keys), tuple(_arms(state)))
+
+
+def _arms(state: SweepState) -> Iterator[dict[str, Any]]:
+    for arm, label in standing(state).items():
+        evaluations = {evaluation.split: evaluation for evaluation in state.arms.get(arm, ())}
+        if "dev" in evaluations:
+            metrics = [evaluations[split].metrics for split in ("dev", "latency") if split in evaluations]
+            merged = {name: value for found in metrics for name, value in found.items()}
+            yield {"arm": arm, "label": label, "n": evaluations["dev"].n, **merged}
+
+
+def _on_front(state: SweepState, qualified: list[str], ordered: list[str], searched: Mapping[str, Mode]) -> list[bool]:
+    metrics = {trial: trial_metrics(state, state.trials[trial]) for trial in qualified}
+    whole = {trial: values for trial, values in metrics.items() if all(name in values for name in searched)}
+    best = front(whole, searched)
+    return [trial in best for trial in ordered]
 
 
 def _ranks(rule: Rule, verdicts: list[Verdict]) -> list[int | None]:

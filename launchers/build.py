@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from launchers import home
+from launchers.incumbent import InUse, find
 from launchers.pools import load_pools
 from recipes import objects
 from recipes.compose import compose, typed
 from recipes.data.splits import SplitRows
 from recipes.facts import key_facts, recipe_facts
+from recipes.schema import Base
 from sweeps.design_points import planned_points
 from sweeps.errors import InvalidInput, Problem
 from sweeps.facts import Pool
@@ -29,6 +31,7 @@ class Built:
     base_dir: Path  # what relative paths of the sweep are taken from
     text: str  # the YAML as it was written
     overrides: tuple[str, ...]
+    incumbent: InUse | None = None
 
 
 def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_dir: Path | None = None) -> Built:
@@ -79,7 +82,21 @@ def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_
         written = [pool.name for pool in sweep.pools]
         raise loaded.error(loaded.problem(("pools",), f"{rule}, but got {', '.join(written)}", "write two sweeps"))
     _check_recipes(loaded, sweep)
-    return Built(sweep, rows, sweep.pools, base_dir, path.read_text(encoding="utf-8"), tuple(overrides))
+    incumbent = _incumbent(loaded, sweep, base_dir)
+    return Built(sweep, rows, sweep.pools, base_dir, path.read_text(encoding="utf-8"), tuple(overrides), incumbent)
+
+
+def _incumbent(loaded: LoadedSpec, sweep: Sweep, base_dir: Path) -> InUse | None:
+    """What the sweep is compared with, its files found."""
+    spec = sweep.spec.evaluate.incumbent
+    if spec is None:
+        return None
+    base, packed = Base.model_validate(sweep.settings["base"]), sweep.settings["engine"] == "packed"
+    try:
+        return find(spec, base, base_dir, home.cache_folder(), packed=packed)
+    except InvalidInput as error:
+        places = [(tuple(problem.where.split(".")), problem) for problem in error.problems]
+        raise loaded.error(*(loaded.problem(path, one.rule, one.hint) for path, one in places)) from None
 
 
 def _with_place(problem: Problem) -> str:
@@ -106,16 +123,24 @@ def _at_its_line(loaded: LoadedSpec, problem: Problem) -> Problem:
     return problem
 
 
+def _entries(written: Any) -> list[str]:
+    """The ``file.py:function`` entries of a list, of one name, or of a block that plants them."""
+    if isinstance(written, dict):
+        written = written.get("plant")
+    values = [written] if isinstance(written, str) else written if isinstance(written, list) else []
+    return [value for value in values if isinstance(value, str) and ".py:" in value]
+
+
 def _check_files(loaded: LoadedSpec, base_dir: Path) -> list[Problem]:
     """What is wrong with the files that evaluation will read, and with the place of the export."""
     from tracking.meters.rehearsal import find_function, read_schema
 
     evaluate = loaded.source.block("evaluate")
-    entries, schema = evaluate.get("metrics") or [], evaluate.get("schema")
+    schema = evaluate.get("schema")
     found: list[tuple[str, Problem | None]] = [
-        ("metrics", find_function(entry, base_dir))
-        for entry in ([entries] if isinstance(entries, str) else entries if isinstance(entries, list) else [])
-        if isinstance(entry, str) and ".py:" in entry
+        (key, find_function(entry, base_dir, f"evaluate.{key}"))
+        for key in ("metrics", "gates", "defects")
+        for entry in _entries(evaluate.get(key))
     ]
     if isinstance(schema, str) and schema:
         found.append(("schema", read_schema(schema, base_dir)))

@@ -8,11 +8,12 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from recipes.schema import Base
+from tracking.state import BASE, BASE_SCHEMA, DEFECTS, INCUMBENT
 
 Answer = Callable[[Sequence[Any]], list[str]]
 """Conversations to answers."""
@@ -27,14 +28,19 @@ class EvaluationJob:
 
     Attributes:
         id: Twelve hex digits over the contents of everything that decides the result.
-        arm: A trial's id, "base", or "base+schema".
+        arm: A trial's id, "base", "base+schema", "incumbent", or "defects" for the readings of what scores.
         base: The base's folder or hub id; ``base_settings`` the recipe's ``base`` block.
         adapter: The PEFT folder; None for the base itself.
         schema: A JSON schema to force answers into; None leaves them free.
         split: "dev" or "challenge"; ``rows`` its JSONL, of which the first ``limit`` are used.
         metrics: Names of built-ins or ``file.py:function``, taken from ``base_dir``.
-        judge: The judge's settings, or None.
+        judge: The judge's settings, or None; ``judge_cache`` where its verdicts are kept.
         out: Where the answers and their scores are written, one JSON object a line.
+        endpoint: Where the arm is served, for ``tracking.meters.endpoint``; None for one that is loaded here.
+        system: Takes the place of the rows' system prompt when the arm is asked; empty leaves it out.
+        gates: Names of built-ins or ``file.py:function``; ``forbidden`` the patterns of ``safety``.
+        max_missing: The share of one metric's values that may be missing.
+        defects: What is planted for the readings: ``evaluate.defects`` as plain values.
     """
 
     id: str
@@ -55,6 +61,30 @@ class EvaluationJob:
     device: str
     threads: int
     out: str
+    endpoint: dict[str, Any] | None = None
+    system: str | None = None
+    gates: tuple[str, ...] = ()
+    forbidden: tuple[str, ...] = ()
+    max_missing: float = 0.0
+    judge_cache: str | None = None
+    defects: dict[str, Any] | None = None
+
+    @property
+    def of_trial(self) -> bool:
+        """Whether the arm is one of the sweep's trials."""
+        return self.arm not in (BASE, BASE_SCHEMA, INCUMBENT, DEFECTS)
+
+    @property
+    def needs_machine(self) -> bool:
+        """Whether a model of ours answers: the arm is not served elsewhere, and its answers are not planted."""
+        return self.endpoint is None and self.arm != DEFECTS
+
+    def question(self, item: Any) -> list[dict[str, str]]:
+        """What the arm is asked: the item's conversation, with the arm's own system prompt where it has one."""
+        if self.system is None:
+            return list(item.messages)
+        own = [{"role": "system", "content": self.system}] if self.system else []
+        return [*own, *(message for message in item.messages if message["role"] != "system")]
 
 
 def evaluate(job: EvaluationJob) -> dict[str, Any]:
@@ -72,7 +102,7 @@ def evaluate(job: EvaluationJob) -> dict[str, Any]:
         batch_size=job.batch_size,
         device=job.device,
     )
-    answers = model.answer([item.messages for item in items], job.schema)
+    answers = model.answer([job.question(item) for item in items], job.schema)
     return scored(job, items, answers, time.time() - began)
 
 
@@ -82,14 +112,10 @@ def scored(job: EvaluationJob, items: list[Any], answers: list[str], answering_s
     Args:
         answering_s: What the answers took. A judge's time is its own: it needs no machine of ours.
     """
-    from tracking.meters.judge import RubricJudge
-    from tracking.meters.metrics import load_metric
     from tracking.meters.quality import score_answers
 
     began = time.time()
-    metrics = [load_metric(name, Path(job.base_dir), job.metric_schema) for name in job.metrics]
-    judge = RubricJudge.of(job.judge) if job.judge else None
-    result = score_answers(items, answers, metrics, judge)
+    result = score_answers(items, answers, **_scorers(job), max_missing=job.max_missing)
     result.write_items(Path(job.out))
     return {
         "id": job.id,
@@ -98,12 +124,65 @@ def scored(job: EvaluationJob, items: list[Any], answers: list[str], answering_s
         "n": result.n,
         "metrics": result.metrics,
         "detail": {
-            "metrics": list(job.metrics),
-            "schema": job.metric_schema if "json_schema" in job.metrics else None,
-            "judge": job.judge,
+            **_how(job),
             "counts": result.counts,
+            **({"missing_values": result.missing, "errors": result.errors} if result.errors else {}),
             "seconds": round(answering_s + time.time() - began, 2),
         },
+    }
+
+
+def read_instrument(job: EvaluationJob) -> dict[str, Any]:
+    """Plant defects in the split's right answers and score them; returns the fields of a ledger ``evaluation``."""
+    from sweeps.schema import Defects
+    from tracking.meters.defects import load_defect
+    from tracking.meters.instrument import take_readings
+    from tracking.meters.quality import write_jsonl
+
+    began = time.time()
+    settings = Defects.model_validate(job.defects)
+    defects = [load_defect(name, Path(job.base_dir)) for name in settings.plant]
+    taken = take_readings(items_of(job), defects, settings, **_scorers(job), max_missing=job.max_missing)
+    write_jsonl(taken.planted, Path(job.out))
+    return {
+        "id": job.id,
+        "arm": job.arm,
+        "split": job.split,
+        "n": taken.n,
+        "metrics": taken.metrics,
+        "detail": {
+            **_how(job),
+            "defects": job.defects,
+            "readings": taken.to_dicts(),
+            **({"errors": taken.errors} if taken.errors else {}),
+            "seconds": round(time.time() - began, 2),
+        },
+    }
+
+
+def _scorers(job: EvaluationJob) -> dict[str, Any]:
+    """What scores the answers, as ``score_answers`` takes it."""
+    from tracking.meters.gates import load_gate
+    from tracking.meters.judge import judge_of
+    from tracking.meters.metrics import load_metric
+
+    base_dir = Path(job.base_dir)
+    return {
+        "metrics": [load_metric(name, base_dir, job.metric_schema) for name in job.metrics],
+        "gates": [load_gate(name, base_dir, job.metric_schema, job.forbidden) for name in job.gates],
+        "judge": judge_of(job.judge, Path(job.judge_cache) if job.judge_cache else None) if job.judge else None,
+    }
+
+
+def _how(job: EvaluationJob) -> dict[str, Any]:
+    """By what was scored."""
+    needs_schema = "json_schema" in (*job.metrics, *job.gates)
+    return {
+        "metrics": list(job.metrics),
+        "gates": list(job.gates),
+        "forbidden": list(job.forbidden),
+        "schema": job.metric_schema if needs_schema else None,
+        "judge": job.judge,
     }
 
 
@@ -141,7 +220,8 @@ def measure(
     for job in jobs:
         began = time.time()
         items = [item_of(row, number) for number, row in enumerate(read_rows(Path(job.rows), requests))]
-        measured = measure_latency((answers or _plain)(job), items, requests=requests)
+        asked = [replace(item, messages=job.question(item)) for item in items]
+        measured = measure_latency((answers or _plain)(job), asked, requests=requests)
         results.append(
             {
                 "arm": job.arm,

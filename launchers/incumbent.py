@@ -143,7 +143,7 @@ def _check_bundle(folder: Path, base_identity: str, base_name: str) -> None:
             raise InvalidInput(Problem("adapter", rule, "export it again"))
     named, told = _certified_base(folder)
     if told and told != base_identity:
-        rule = f"{folder} was trained on another base: {named}, {told[:12]}…, not {base_name}, {base_identity[:12]}…"
+        rule = f"{folder} was trained on another base, {named} ({told[:12]}…), and not on {base_name}"
         raise InvalidInput(Problem("adapter", rule, "name its own base as model"))
 
 

@@ -48,10 +48,14 @@ def locate(where: str, base_dir: Path, cache: Path) -> Path:
 def _fetched(url: str, cache: Path) -> Path:
     place = objects.folder_of(url)
     there = objects.listing(place, _MOST_FILES)
+    if not there:
+        raise InvalidInput(
+            Problem("adapter", f"nothing is at {url}", "give the folder of a PEFT adapter or of a bundle")
+        )
     files = {name: objects.fetch(f"{place}/{name}", cache) for name in (CONFIG, WEIGHTS, *BUNDLE) if name in there}
     named = hashlib.sha256("\n".join(f"{name} {path.name}" for name, path in files.items()).encode()).hexdigest()
     folder = cache / "adapters" / named[:32]
-    if not folder.is_dir() and files:
+    if not folder.is_dir():
         part = folder.with_suffix(f".{os.getpid()}.part")
         part.mkdir(parents=True, exist_ok=True)
         for name, path in files.items():
@@ -130,4 +134,5 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
         with safe_open(path, "np") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise InvalidInput(Problem("adapter", f"{path} is no safetensors file, or is cut short: {error}")) from None
+        rule = f"{path} is no safetensors file, or is cut short: {error}"
+        raise InvalidInput(Problem("adapter", rule, "copy or download it again")) from None

@@ -125,6 +125,7 @@ _BOARD = (
     "number",
     "id",
     "state",
+    "front",
     "val/loss",
     "quality/score",
     "quality/json_valid",
@@ -151,6 +152,7 @@ def _show_leaderboard(state: SweepState, output: Format) -> None:
     rows = [{**row, "_style": "bold green" if row["id"] == champion else None} for row in content["rows"]]
     columns = {key: key for key in board.table.columns if key not in ("objective", "failed")}
     if output is Format.TABLE:
+        rows += [{**arm, "id": arm["label"], "_style": "dim"} for arm in content["arms"]]
         columns = {key: _heading(key, board.swept) for key in columns if key in _BOARD or key in board.swept}
     show(content, rows, columns, output, f"{state.name}: {board.rule}", board.note or "")
 
@@ -172,7 +174,7 @@ def compare(
 
 def _show_comparison(state: SweepState, split: str, output: Format) -> None:
     from analysis.champion import agreement, choose
-    from analysis.comparison import comparison
+    from analysis.comparison import baseline, comparison
     from analysis.plain import records
 
     rows = records(comparison(state, choose(state), split))
@@ -187,7 +189,8 @@ def _show_comparison(state: SweepState, split: str, output: Format) -> None:
         if rho is None
         else f"validation loss and quality agree in rank: Spearman's ρ {rho:.2f} over {ranks['n']} trials"
     )
-    show({"split": split, "arms": rows, "agreement": ranks}, rows, columns, output, f"{state.name} on {split}", caption)
+    content = {"split": split, "baseline": baseline(state), "arms": rows, "agreement": ranks}
+    show(content, rows, columns, output, f"{state.name} on {split}", caption)
 
 
 def cost(sweep: SweepName = None, output: Output = Format.TABLE) -> None:

@@ -142,8 +142,9 @@ INCUMBENT = (
     plan(
         "… by what its bundle says",
         _with("adapter: mine"),
-        "{here}/mine was trained on another base: shop/other-8b, 0123456789ab…, not builtin:tiny_commerce, ",
-        arrange=adapter(change=_of_another_base),
+        "{here}/mine was trained on another base, shop/other-8b (0123456789ab…), and not on builtin:tiny_commerce",
+        "name its own base as model",
+        adapter(change=_of_another_base),
     ),
     plan(
         "Its bundle is damaged",

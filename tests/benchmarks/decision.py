@@ -20,6 +20,8 @@ from analysis.decision.optimism import corrected
 from analysis.decision.outcome import Kind
 from analysis.decision.rule import DecisionRule
 from analysis.decision.scores import Floats, Table
+from analysis.rounds import rounds_of as yaml_rounds
+from sweeps.spec import Champion
 from tests.benchmarks.drawn_sweeps import Drawn, World, draw
 from tests.benchmarks.intervals import coverage
 from tests.benchmarks.report import report
@@ -43,6 +45,7 @@ WORLDS = (
     World("spread 0.2, 200 dev items", 0.2, dev=200),
     World("spread 0.2, 100 dev items", 0.2, dev=100),
     World("spread 0.2, challenge of 100", 0.2, challenge=100),
+    World("spread 0.2, rounds of a YAML: dev 25, contenders 10 to 350", 0.2, rounds=(25, 10, 350)),
     World("spread 0.2, the incumbent as good as the best", 0.2, incumbent=0.0, against_best=True),
     World("spread 0.2, the base as good as the best, no incumbent", 0.2, incumbent=None, base=0.0, against_best=True),
 )
@@ -123,7 +126,11 @@ def podium(world: World, sweep: Drawn, seed: int) -> Decided:
 
 
 def rounds_of(world: World) -> tuple[halving.Round, ...]:
-    """What is left of the budget on dev when the challenge set is paid for."""
+    """What is left of the budget on dev when the challenge set is paid for; a YAML's rounds spend what they spend."""
+    if world.rounds is not None:
+        first, start, items = world.rounds
+        champion = Champion.model_validate({"contenders": {"start": start, "items": items}})
+        return yaml_rounds(champion, world.num_candidates, first)
     arms = world.num_candidates + world.num_references
     budget = arms * PER_ARM - (halving.KEEP + world.num_references) * world.challenge
     return halving.schedule(world.num_candidates, world.dev, budget)

@@ -21,6 +21,8 @@ class World:
         integers: Scores are rounded and cut to 0-5, and an arm's true mean is that of such scores.
         dev: Items of the dev set.
         challenge: Items of the challenge set.
+        rounds: ``evaluate.dev``, and ``start`` and ``items`` of ``champion.contenders``, as a sweep's YAML has them; None
+            for rounds that spend alike.
         item, by_cluster, by_item, judge: Standard deviations; the last three add up to a variance of 1.
         cluster: Items of one conversation.
     """
@@ -35,6 +37,7 @@ class World:
     level: float = 3.0
     dev: int = 500
     challenge: int = 50
+    rounds: tuple[int, int, int] | None = None
     item: float = 0.7
     by_cluster: float = 0.3
     by_item: float = 0.6

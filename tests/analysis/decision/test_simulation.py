@@ -7,7 +7,7 @@ from tests.benchmarks import decision
 from tests.benchmarks.drawn_sweeps import World, draw, mean_of_integers
 
 
-@pytest.mark.parametrize("world", [decision.EQUAL[0], decision.EQUAL[4], decision.WORLDS[10]], ids=lambda one: one.name)
+@pytest.mark.parametrize("world", [decision.EQUAL[0], decision.EQUAL[4], decision.WORLDS[11]], ids=lambda one: one.name)
 def test_false_promotions_and_champions_stay_within_alpha(world: World) -> None:
     _, ours = decision.simulate(world, 200, seed=5)
     for count, total in (decision.false_promotions(ours), decision.false_champions(ours)):
@@ -32,7 +32,8 @@ def test_both_procedures_spend_the_same() -> None:
         spent, before = (3 + references) * world.challenge, 0
         for one in decision.rounds_of(world):
             spent, before = spent + one.num_arms * (one.stop - before), one.stop
-        assert budget - 60 <= spent <= budget or one.stop == world.dev
+        assert spent <= budget
+        assert spent >= budget - 60 or one.stop == world.dev or world.rounds is not None
 
 
 def test_the_truth_of_integers_is_their_mean() -> None:

@@ -21,7 +21,7 @@ class World:
         integers: Scores are rounded and cut to 0-5, and an arm's true mean is that of such scores.
         dev: Items of the dev set.
         challenge: Items of the challenge set.
-        rounds: ``evaluate.dev``, and ``start`` and ``items`` of ``champion.contenders``, as a sweep's YAML has them; None
+        rounds: ``evaluate.dev``, ``start`` and ``items`` of ``champion.contenders``, as a sweep's YAML has them; None
             for rounds that spend alike.
         item, by_cluster, by_item, judge: Standard deviations; the last three add up to a variance of 1.
         cluster: Items of one conversation.

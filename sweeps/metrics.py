@@ -117,6 +117,5 @@ def unmeasured(name: str, measures: Sequence[str], functions: Sequence[str]) -> 
         return None
     if name not in _MEASURED_BY:
         return "is not measured of a trial", "docs/metrics.md says what is"
-    first, *more = _MEASURED_BY[name]
-    ways = " or ".join(f"a {one}" if one == "judge" else f"evaluate.metrics: [{one}]" for one in (first, *more))
-    return "is not measured by this sweep", f"add {ways}"
+    ways = [f"a {one}" if one == "judge" else f"evaluate.metrics: [{one}]" for one in _MEASURED_BY[name]]
+    return "is not measured by this sweep", f"add {', '.join(ways)} or a function of your own"

@@ -3,6 +3,7 @@
 from tests.launchers.stage import (
     BEGIN,
     END,
+    GATED,
     JUDGE,
     METRICS,
     RELATIVE,
@@ -153,6 +154,79 @@ EVALUATION = (
         "valid: val/loss, train/loss",
     ),
     plan(
+        "A search by a metric that nothing in the sweep measures",
+        "search={metric: quality/score}",
+        "quality/score is not measured by this sweep",
+        "add evaluate.metrics: [shopping], a judge or a function of your own",
+    ),
+    plan(
+        "… or that is measured after the last trial",
+        "search={metric: latency/formulation_p50_s}",
+        "latency/formulation_p50_s is measured after the last trial, and of the best few alone, so that no search can "
+        "go by it",
+        "bound it under champion.subject_to; adapter/parameters and cost/usd are known of every trial",
+    ),
+    plan(
+        "A search by several metrics, with one metric alone",
+        "search={algorithm: nsga2, metrics: {val/loss: min}}",
+        "must be two metrics or more, but got 1",
+        "write metric: val/loss, or name another",
+    ),
+    plan(
+        "… without their directions",
+        "search={algorithm: nsga2, metrics: [val/loss, cost/usd]}",
+        "must say min or max for each metric, but got a list",
+        "write {val/loss: min, cost/usd: min}",
+    ),
+    plan(
+        "… or with none of one of them",
+        "search={algorithm: nsga2, metrics: {val/loss: min, cost/usd: low}}",
+        'must say min or max for each metric, but got "low" for cost/usd',
+        "write {val/loss: min, cost/usd: min}",
+    ),
+    plan(
+        "… the wrong way round",
+        "search={algorithm: nsga2, metrics: {val/loss: min, cost/usd: max}}",
+        '"max" is the worse side of cost/usd: lower is better',
+        "write cost/usd: min",
+    ),
+    plan(
+        "… with one that is unknown",
+        "search={algorithm: nsga2, metrics: {val/loss: min, cost/usb: min}}",
+        'unknown metric "cost/usb"',
+        'did you mean "cost/usd"?',
+    ),
+    plan(
+        "… with one that the sweep does not measure",
+        "search={algorithm: nsga2, metrics: {quality/json_valid: max, cost/usd: min}}",
+        "quality/json_valid is not measured by this sweep",
+        "add evaluate.metrics: [json_schema], evaluate.metrics: [shopping] or a function of your own",
+    ),
+    plan(
+        "… with a searcher that takes one",
+        "search={metrics: {val/loss: min, cost/usd: min}}",
+        "several metrics need algorithm nsga2, but got tpe",
+        "write algorithm: nsga2, or one metric",
+    ),
+    plan(
+        "… beside a single one",
+        "search={algorithm: nsga2, metric: val/loss, metrics: {val/loss: min, cost/usd: min}}",
+        "must have one of metric and metrics, but got both",
+        "leave metric out",
+    ),
+    plan(
+        "… while early stopping does not say which of them its rungs go by",
+        ("search={algorithm: nsga2, metrics: {val/loss: min, cost/usd: min}}", "stop_early={grace: 0.2}"),
+        "with several search.metrics (val/loss, cost/usd) it must say which metric its rungs go by",
+        "write metric: val/loss, or algorithm: none to end no trial by its rank",
+    ),
+    plan(
+        "The adapter's size is bounded, and the base is not local",
+        (*GATED, "champion.subject_to={adapter/parameters: '< 1e6'}"),
+        "adapter/parameters is counted in the base's files, and gated/model is not local",
+        "download the base and set base.path to its folder",
+    ),
+    plan(
         "A judge without an address",
         JUDGE.replace("'{judge}'", "localhost"),
         'must be a URL, but got "localhost"',
@@ -202,7 +276,7 @@ RUNNING = (
     ),
     Case(
         "The judge hangs for a while: the trials that it should have judged fail, the sweep goes on",
-        _FAILED + "{judge}/chat/completions: no answer within 4 s on item",
+        _FAILED + "the judge at {judge}/chat/completions gave no answer within 4 s: it does not answer",
         "",
         ("submit", "SWEEP", *SMALL, JUDGE, "concurrency=1"),
         3,

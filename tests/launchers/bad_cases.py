@@ -5,6 +5,7 @@
 
 from tests.launchers.bad_incumbent import INCUMBENT
 from tests.launchers.bad_inputs import BASE, DATA, RECIPE
+from tests.launchers.bad_judges import JUDGES
 from tests.launchers.bad_runs import EVALUATION, HOME, RUNNING
 from tests.launchers.bad_storage import BUNDLES, MLFLOW, STORAGE
 from tests.launchers.bad_yaml import FILE, SPACE
@@ -20,6 +21,7 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
     "The base model": BASE,
     "Recipe and pools": RECIPE,
     "Evaluation and champion": EVALUATION,
+    "The judge": JUDGES,
     "The incumbent": INCUMBENT,
     "Object storage and MLflow": (*STORAGE, *MLFLOW),
     "Bundles": BUNDLES,

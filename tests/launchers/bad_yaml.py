@@ -73,7 +73,8 @@ FILE = (
         "… of `evaluate.judge`",
         "evaluate.judge={model: m, endpoint: 'http://localhost:1', rubric: r, temperatur: 1}",
         'unknown key "temperatur"',
-        "valid: model, endpoint, rubric, api_key_env, concurrency, timeout",
+        "valid: panel, model, endpoint, rubric, revision, parameters, api_key_env, price, concurrency, timeout, "
+        "calibration",
     ),
     plan("… of `champion`", "champion.maximise=val/loss", 'unknown key "maximise"', 'did you mean "maximize"?'),
     plan("… of `champion.confirm`", "champion.confirm.best=3", 'unknown key "best"', "valid: top"),

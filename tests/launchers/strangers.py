@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import pytest
 
-from tests.tracking.meters.judge.serving import Endpoint, verdict
+from tests.tracking.meters.judge.serving import Endpoint, completion, verdict
 
 
 class Hub:
@@ -70,6 +70,13 @@ def judge_without_forms(stack: ExitStack) -> str:
     """The address of a judge that refuses ``response_format`` and answers without it."""
     refusal = json.dumps({"error": {"message": "response_format is not supported"}})
     endpoint = Endpoint(lambda body: (400, refusal) if "response_format" in body else verdict(4))
+    stack.callback(endpoint.close)
+    return endpoint.url
+
+
+def judge_that_ignores_forms(stack: ExitStack) -> str:
+    """The address of a judge that takes ``response_format`` and writes what it likes."""
+    endpoint = Endpoint(lambda body: completion("I would say four."), holds=False)
     stack.callback(endpoint.close)
     return endpoint.url
 

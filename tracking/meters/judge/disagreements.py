@@ -18,7 +18,7 @@ class Disagreement:
     Attributes:
         kind: With a person's label, within a panel, with the score by code, or of a comparison with itself.
         gap: Points between the two; of a flip, None.
-        judge: The judge's score; of a panel, each judge's; of a flip, what it said in both orders.
+        judge: The judge's score; of a panel, each judge's; of a flip, the tie that it counts as.
         other: The label, or the score by code.
         reasons: The judge's, of a panel and of a flip each one's.
     """
@@ -78,7 +78,7 @@ def _with_itself(answers: Sequence[Judged], pairs: Sequence[Pair], *_: Any) -> I
         if pair.comparison.flipped:
             both = f"{_short(pair.answer_a)} ↔ {_short(pair.answer_b)}"
             arms = f"{pair.arm_a} ↔ {pair.arm_b}"
-            yield Disagreement("flip", pair.item, arms, None, "flip", None, both, tuple(pair.comparison.reasons))
+            yield Disagreement("flip", pair.item, arms, None, "tie", None, both, tuple(pair.comparison.reasons))
 
 
 _OF = {"human": _with_people, "panel": _within_panels, "metric": _with_code, "flip": _with_itself}

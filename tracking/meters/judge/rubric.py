@@ -56,11 +56,15 @@ class RubricJudge:
             ServiceUnreachable: It does not answer, refuses the key or the schema, ignores it, or knows no such model.
         """
         served = self.endpoint.probe(self.model)
-        if served is not None and self._note is not None:
+        if served is None or self._note is None:
+            return
+        try:
             self._note.parent.mkdir(parents=True, exist_ok=True)
             draft = self._note.with_name(f"{self._note.name}.{os.getpid()}.part")
             draft.write_text(json.dumps({"model": self.model, "served": served}), encoding="utf-8")
             draft.replace(self._note)
+        except OSError:
+            pass  # whoever cannot keep a note cannot keep verdicts either
 
     def score_many(self, items: Sequence[Item], answers: Sequence[str]) -> list[Verdict]:
         """The verdicts on ``answers[i]`` to ``items[i]``. An item without a valid one has its error there instead.

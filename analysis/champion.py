@@ -173,7 +173,9 @@ def _why(
     among = f"{len(ranking)} of {len(verdicts)} trials qualify"
     sentences = [f"Trial {champion.number} has the {word} {rule.metric}, {champion.objective:.6g}; {among}."]
     if rule.constraints:
-        sentences.append(f"It keeps {', '.join(str(constraint) for constraint in rule.constraints)}.")
+        metrics = trial_metrics(state, state.trials[champion.trial])
+        kept = [f"{constraint}, being {metrics[constraint.metric]:.6g}" for constraint in rule.constraints]
+        sentences.append(f"It keeps {'; '.join(kept)}.")
     if len(ties) > 1:
         others = ", ".join(str(verdicts[trial].number) for trial in ties[1:])
         sentences.append(f"It ties with trial {others}; {_tie_break(state, ties)}.")

@@ -4,7 +4,6 @@
 baseline, data and n; the paper's are quoted, because it states no n. What a sweep has not measured is None.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ from typing import Any
 import yaml
 
 from analysis.champion import choose
-from analysis.claims import Claim, Relative, facts, relative
+from analysis.claims import Claim, Relative, facts
 from analysis.claims.prose import rounded
-from tracking.ledger import Evaluation, SweepState
+from analysis.measured import change, measured
+from tracking.ledger import SweepState
+from tracking.state import BASE, INCUMBENT
 
 _FILE = Path(__file__).with_name("paper.yaml")
-INCUMBENT = "incumbent"
 Span = tuple[float, float]
 
 
@@ -118,14 +118,16 @@ def _content() -> dict[str, Any]:
 def paper_table(state: SweepState) -> list[Row]:
     """The rows of the paper's figures 6, 7 and 9, in their order, with what the sweep has for them."""
     numbers = stated()
-    arms = {"base": "base", INCUMBENT: INCUMBENT, "champion": choose(state).champion}
+    arms: dict[str | None, str | None] = {BASE: BASE, INCUMBENT: INCUMBENT, "champion": choose(state).champion}
     rows = []
     for table in _content()["tables"]:
         arm, against = table["arm"], table["against"]
         for row in table["rows"]:
-            ours = _measured(state, arm["ours"], arms, row["metric"])
-            baseline = _measured(state, against["ours"], arms, row["metric"])
-            change, why = _change(arm["ours"], ours, against["ours"], baseline)
+            ours, theirs = (
+                measured(state, found, row["metric"], role) if row["metric"] and (found := arms.get(role)) else None
+                for role in (arm["ours"], against["ours"])
+            )
+            difference, why = _change(arm["ours"], ours, against["ours"], theirs)
             rows.append(
                 Row(
                     f"Figure {table['figure']}",
@@ -135,7 +137,7 @@ def paper_table(state: SweepState) -> list[Row]:
                     arm["paper"],
                     against["paper"],
                     ours,
-                    change,
+                    difference,
                     why,
                     numbers.get(row.get("value", "")),
                     numbers.get(row.get("change", "")),
@@ -144,35 +146,11 @@ def paper_table(state: SweepState) -> list[Row]:
     return rows
 
 
-def _measured(state: SweepState, role: str | None, arms: Mapping[str, str | None], metric: str | None) -> Claim | None:
-    """A metric of an arm: of the sealed challenge set, a latency of the latency requests."""
-    arm = arms.get(role or "")
-    if role is None or arm is None or metric is None:
-        return None
-    for evaluation in _evaluations(state, arm):
-        value = evaluation.metrics.get(metric)
-        if value is not None and evaluation.split in ("challenge", "latency"):
-            n = evaluation.detail.get("counts", {}).get(metric, evaluation.n)
-            data = "latency requests" if evaluation.split == "latency" else evaluation.split
-            rows = state.facts.get("data", {}).get(evaluation.split, {})
-            return Claim(metric, role, value, data, n, rows.get("sha256"))
-    return None
-
-
-def _evaluations(state: SweepState, arm: str) -> list[Evaluation]:
-    return state.trials[arm].evaluations if arm in state.trials else state.arms.get(arm, [])
-
-
 def _change(
-    role: str | None, ours: Claim | None, against: str | None, baseline: Claim | None
+    row: str | None, ours: Claim | None, against: str | None, theirs: Claim | None
 ) -> tuple[Relative | None, str]:
-    if role is None:
+    if row is None:
         return None, "no sweep measures this"
-    if ours is None:
-        return None, f"{role} was not measured"
-    if baseline is None:
-        return None, f"{against} was not measured"
-    if (ours.data, ours.n, ours.sha256) != (baseline.data, baseline.n, baseline.sha256):
-        return None, f"{role} and {against} were measured on other items"
-    change = relative(ours, baseline)
-    return change, "" if change else f"{against} is at 0: nothing is a percentage of that"
+    if ours is None or theirs is None:
+        return None, f"{row if ours is None else against} was not measured"
+    return change(ours, theirs)

@@ -10,20 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from analysis import decision_figures, figures, theme
 from analysis.champion import Choice, agreement, choose
 from analysis.claims import check_page, quoted
-from analysis.comparison import comparison
+from analysis.comparison import baseline, comparison
 from analysis.figures import Scene
 from analysis.importance import Importance, importance
 from analysis.instrument import readings
 from analysis.leaderboard import leaderboard
+from analysis.measured import change, measured
 from analysis.parallel import parallel
 from analysis.plain import plain
 from analysis.rule import JSON_VALID, LOSS, SCORE
 from analysis.scales import label, number, shorten
-from tracking.ledger import SweepState
+from sweeps.metrics import BY_NAME
+from tracking.ledger import SweepState, TrialState
 from tracking.meters.instrument import CLEAN
 
 _TEMPLATE = "report.html.j2"
@@ -167,9 +170,22 @@ def _champion(state: SweepState, choice: Choice) -> dict[str, Any]:
         "title": f"Trial {trial.number}",
         "result": (choice.rule.metric, number(_result(choice, objective))),
         "subtitle": rule,
-        "why": [*choice.why, _how_sure(state, choice)],
+        "why": [*choice.why, _how_sure(state, choice), *_changes(state, trial)],
         "settings": [(key, _shown(value)) for key, value in trial.values.items()],
     }
+
+
+def _changes(state: SweepState, trial: TrialState) -> list[Markup]:
+    """What the champion changes against the sweep's baseline: score, latencies and prices that both have."""
+    arm = baseline(state)
+    names = [SCORE, *(name for name in BY_NAME if name.startswith(("e2e/score", "latency/", "cost/")))]
+    sentences = []
+    for name in names:
+        ours, theirs = measured(state, trial.id, name, "champion"), measured(state, arm, name)
+        found = change(ours, theirs)[0] if ours and theirs else None
+        if found:
+            sentences.append(Markup("{}: {}.").format(name, found))
+    return sentences
 
 
 def _heading(state: SweepState, choice: Choice) -> str:

@@ -99,6 +99,30 @@ def test_a_page_claims_nothing_without_what_it_rests_on(home: Path, num_trials: 
         assert check_page(render(state, choose(state, rule))) == []
 
 
+def test_changes_are_against_the_incumbent_where_there_is_one(home: Path) -> None:
+    state = synthetic(home)
+    state.spec["evaluate"] = {"incumbent": {"model": "yesterday"}}
+    champion = choose(state).champion
+    assert champion is not None
+    with Ledger(state.folder) as ledger:
+        for arm, score in (("base", 1.0), ("incumbent", 2.0)):
+            fields = {"n": 48, "metrics": {"quality/score": score, "quality/json_valid": 0.5}}
+            ledger.append("evaluation", id=f"{arm}-again", arm=arm, split="challenge", **fields)
+        spec = state.spec
+        state = ledger.read()
+    state.spec = spec
+    html = render(state, choose(state))
+    assert check_page(html) == []
+    assert html.count('data-claim="') == 1, "of the score; no percentage is taken of a share, and latency has no pair"
+    assert "% against incumbent on challenge, n = 48 (2 → " in Page(html).text
+    del state.spec["evaluate"]
+    assert "% against base on challenge, n = 48 (1 → " in Page(render(state, choose(state))).text
+
+
+def test_a_constraint_is_told_with_the_figure_that_keeps_it(state: SweepState) -> None:
+    assert "It keeps quality/json_valid >= 0.9, being 1." in choose(state).why
+
+
 def test_a_page_that_claims_more_is_not_written(state: SweepState, tmp_path: Path) -> None:
     choice = replace(choose(state), why=("It is 48.9 % faster than the base.",))
     with pytest.raises(AssertionError, match=r"48\.9 % faster"):

@@ -34,8 +34,8 @@ def test_identical_arms_are_not_told_apart(both: tuple[Floats, Floats], seed: in
 @given(rows, st.integers(1, 4))
 def test_swapped_arms_give_the_same_with_the_other_sign(both: tuple[Floats, Floats], size: int) -> None:
     groups = np.arange(both[0].size) // size
-    one = paired(*both, groups, num_draws=DRAWS)
-    other = paired(*reversed(both), groups, num_draws=DRAWS)
+    one = paired(both[0], both[1], groups, num_draws=DRAWS)
+    other = paired(both[1], both[0], groups, num_draws=DRAWS)
     assert (one.n, one.num_clusters, one.num_missing, one.p) == (
         other.n,
         other.num_clusters,
@@ -121,6 +121,7 @@ def test_seeded() -> None:
 def test_the_standard_error_and_the_interval_of_normal_values() -> None:
     values = np.random.default_rng(0).normal(0.5, 1, 400)
     found = estimate(values)
+    assert found.se is not None
     assert found.se == pytest.approx(values.std(ddof=1) / 20)
     interval = found.interval()
     assert interval is not None

@@ -20,11 +20,11 @@ RULE = DecisionRule(("a", "b", "c"), ("incumbent", "base"), num_draws=999)
 Scores = dict[str, dict[str, float | None]]
 
 
-def drawn(n: int = 100, seed: int = 0, noise: float = 0.5, **means: float) -> Scores:
-    rng = np.random.default_rng(seed)
+def drawn(n: int = 100, /, **means: float) -> Scores:
+    rng = np.random.default_rng(0)
     items = rng.normal(0, 1, n)
     return {
-        arm: {f"item {place}": float(value) for place, value in enumerate(mean + items + rng.normal(0, noise, n))}
+        arm: {f"item {place}": float(value) for place, value in enumerate(mean + items + rng.normal(0, 0.5, n))}
         for arm, mean in means.items()
     }
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from sweeps.errors import ServiceUnreachable
+from sweeps.errors import PodiumError, ServiceUnreachable
 from tracking.meters.judge.cache import VerdictCache
 from tracking.meters.judge.endpoint import NO_FORM, Endpoint, NoReplyError
 from tracking.meters.judge.verdicts import JudgeError
@@ -28,6 +28,7 @@ from tracking.meters.metrics import Item
 
 ATTEMPTS = 2
 IN_A_ROW = 3  # so many questions without an answer, one after the other, and the service counts as gone
+IN_VAIN = 10  # so many without any verdict, and no more are paid for
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Asker:
 
         Raises:
             ServiceUnreachable: The endpoint refuses every request, or some in a row had no answer.
-            JudgeError: Some were asked, and no question has a verdict.
+            JudgeError: The first ones that were asked have no verdict, or no question has.
         """
         keys = [_hash([self._instrument, _content(question)]) for question in questions]
         replies = {key: kept for key in dict.fromkeys(keys) if (kept := self._kept(key)) is not None}
@@ -154,7 +155,7 @@ class Asker:
             finally:  # those under way end first, and are kept: they are paid for
                 watch.stopped.set()
         if watch.error is not None:
-            raise ServiceUnreachable(watch.error)
+            raise watch.error
         return dict(zip(todo, replies, strict=True))
 
     def _kept(self, key: str) -> Reply | None:
@@ -234,15 +235,22 @@ class _Watch:
 
     def __init__(self) -> None:
         self.stopped = threading.Event()
-        self.error: str | None = None
-        self._in_a_row = 0
+        self.error: PodiumError | None = None
+        self._replies = self._verdicts = self._in_a_row = 0
         self._lock = threading.Lock()
 
     def saw(self, reply: Reply) -> None:
         with self._lock:
+            self._replies += 1
+            self._verdicts += reply.value is not None
             self._in_a_row = self._in_a_row + 1 if reply.about == "service" else 0
-            if self.error is None and (reply.about == "all" or self._in_a_row >= IN_A_ROW):
-                self.error = str(reply.error)
+            if self.error is not None:
+                return
+            if reply.about == "all" or self._in_a_row >= IN_A_ROW:
+                self.error = ServiceUnreachable(str(reply.error))
+            elif self._replies >= IN_VAIN and not self._verdicts:
+                self.error = JudgeError(f"no verdict on any of the first {IN_VAIN} items: {reply.error}")
+            if self.error is not None:
                 self.stopped.set()
 
 

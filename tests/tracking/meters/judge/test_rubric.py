@@ -200,6 +200,13 @@ def test_a_model_that_never_gives_a_verdict(endpoint_of: EndpointOf) -> None:
         judge(endpoint_of(lambda body: completion("I would say four."))).score_many([ITEM] * 4, list("abcd"))
 
 
+def test_a_model_that_never_gives_a_verdict_is_not_paid_for_all_of_them(endpoint_of: EndpointOf) -> None:
+    endpoint = endpoint_of(lambda body: verdict(9))
+    with pytest.raises(JudgeError, match=r"no verdict on any of the first 10 items: .*came 9"):
+        judge(endpoint, concurrency=1).score_many([ITEM] * 99, [str(number) for number in range(99)])
+    assert len(endpoint.requests) == 20, "each was asked once more"
+
+
 def test_nothing_to_score(endpoint_of: EndpointOf) -> None:
     endpoint = endpoint_of(lambda body: verdict(1))
     assert judge(endpoint).score_many([], []) == []

@@ -16,6 +16,7 @@ import pandas as pd
 from sweeps.errors import InvalidInput, Problem, nearest
 from tracking.ledger import FILE_NAME, SweepState, TrialState, read
 from tracking.meters.cost import trial_cost
+from tracking.state import DEFECTS
 
 TRIAL_COLUMNS = ("number", "state", "pool", "step", "max_steps")
 CURVE_METRICS = ("train/loss", "val/loss", "train/lr")
@@ -127,6 +128,8 @@ def arms(state: SweepState) -> pd.DataFrame:
     rows = []
     for evaluation in state.evaluations():
         arm = evaluation.arm
+        if arm == DEFECTS:
+            continue
         number = state.trials[arm].number if arm in state.trials else math.nan
         values = {name: _number(value) for name, value in evaluation.metrics.items()}
         rows.append({"arm": arm, "number": number, "split": evaluation.split, "n": evaluation.n, **values})

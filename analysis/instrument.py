@@ -5,7 +5,8 @@ from typing import Any
 import pandas as pd
 
 from tracking.ledger import SweepState
-from tracking.meters.instrument import ARM, CLEAN
+from tracking.meters.instrument import CLEAN
+from tracking.state import DEFECTS
 
 COLUMNS = ["scorer", "defect", "n", "found", "rate", "low", "high", "limit", "met", "missing", "skipped"]
 
@@ -20,7 +21,7 @@ def readings(state: SweepState) -> pd.DataFrame:
         score. ``skipped`` says why a defect was planted nowhere.
     """
     found: list[dict[str, Any]] = []
-    for evaluation in state.arms.get(ARM, []):
+    for evaluation in state.arms.get(DEFECTS, []):
         found += evaluation.detail.get("readings", [])
     rows = [{**one, "rate": one["found"] / one["n"] if one["n"] else None, "met": _met(one)} for one in found]
     table = pd.DataFrame(rows, columns=COLUMNS)

@@ -101,6 +101,7 @@ def rescore_with(base: str, recipe: Recipe, proof: dict[str, Any]) -> Rescore | 
     A judge is not asked again: what it scored is compared by the metrics that code gave beside it.
     """
     from recipes import generation
+    from tracking.meters.gates import load_gate
     from tracking.meters.metrics import Item, load_metric
     from tracking.meters.quality import RUBRIC_SCORE, SCORE, score_answers
 
@@ -109,7 +110,11 @@ def rescore_with(base: str, recipe: Recipe, proof: dict[str, Any]) -> Rescore | 
     if not detail:
         return None
     base_dir = Path(proof.get("base_dir", "."))
-    metrics = [load_metric(name, base_dir, detail.get("schema")) for name in detail["metrics"]]
+    schema = detail.get("schema")
+    metrics = [load_metric(name, base_dir, schema) for name in detail["metrics"]]
+    # What code scored beside a judge stands there without the gates: they decide what the judge sees.
+    names = [] if detail.get("judge") else detail.get("gates", [])
+    gates = [load_gate(name, base_dir, schema, detail.get("forbidden", [])) for name in names]
 
     def answer(folder: Path, items: list[dict[str, Any]]) -> list[str]:
         merged = (folder / "config.json").is_file()
@@ -125,7 +130,8 @@ def rescore_with(base: str, recipe: Recipe, proof: dict[str, Any]) -> Rescore | 
 
     def score(stored: list[dict[str, Any]], answers: list[str]) -> dict[str, float]:
         items = [Item(item["id"], item["messages"], item["reference"], item["row"]) for item in stored]
-        scored = score_answers(items, answers, metrics).metrics
+        means = score_answers(items, answers, metrics, gates=gates, max_missing=1.0).metrics
+        scored = {name: value for name, value in means.items() if value is not None}
         if detail.get("judge") and SCORE in scored:
             scored[RUBRIC_SCORE] = scored.pop(SCORE)
         return scored

@@ -3,6 +3,7 @@
 ``python -m tests.launchers.bad_cases`` writes the page anew.
 """
 
+from tests.launchers.bad_gates import GATES
 from tests.launchers.bad_incumbent import INCUMBENT
 from tests.launchers.bad_inputs import BASE, DATA, RECIPE
 from tests.launchers.bad_judges import JUDGES
@@ -22,6 +23,7 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
     "Recipe and pools": RECIPE,
     "Evaluation and champion": EVALUATION,
     "The judge": JUDGES,
+    "Gates and planted defects": GATES,
     "The incumbent": INCUMBENT,
     "Object storage and MLflow": (*STORAGE, *MLFLOW),
     "Bundles": BUNDLES,

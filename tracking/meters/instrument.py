@@ -16,7 +16,6 @@ from tracking.meters.judge import Panel, RubricJudge
 from tracking.meters.metrics import Item, Metric, row_of
 from tracking.meters.quality import RUBRIC_SCORE, SCORE, TooMuchMissing, score_answers
 
-ARM = "defects"  # of the evaluation that holds the readings
 CLEAN = "clean"  # what a clean answer is called where a defect's name would stand
 LEVELS = 5.0
 _SCORES = (SCORE, "quality/field_f1", "quality/exact_match", "quality/json_valid")

@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.errors import InvalidInput, Problem, nearest
-from tracking.meters.metrics import BUILT_IN, Item, load_metric, parse_json, validator
+from tracking.meters.defects import load_defect
+from tracking.meters.gates import WHERE as GATES
+from tracking.meters.gates import load_gate
+from tracking.meters.metrics import BUILT_IN, Item, load_metric, parse_json, row_of, validator
 
 
-def find_function(text: str, base_dir: Path) -> Problem | None:
+def find_function(text: str, base_dir: Path, where: str = "evaluate.metrics") -> Problem | None:
     """What is wrong with a ``file.py:function`` that can be seen in its text; nothing is run.
 
     A file that imports ``*`` may have any function: of it only the grammar is checked.
     """
     file, _, name = text.rpartition(":")
     path = base_dir / Path(file).expanduser()
-    where = "evaluate.metrics"
     if not path.is_file():
         return Problem(where, f"no such file: {file}", f"relative paths are taken from {base_dir}")
     try:
@@ -71,6 +73,9 @@ def _statements(node: ast.stmt) -> list[ast.stmt]:
     return [node]
 
 
+GATED_ROWS = 20  # right answers that gates are tried on
+
+
 def rehearse(names: Sequence[str], base_dir: Path, schema: dict[str, Any] | None, items: Sequence[Item]) -> None:
     """Let every metric score right answers: the built-in ones all of them, a user's own function the first.
 
@@ -88,5 +93,50 @@ def rehearse(names: Sequence[str], base_dir: Path, schema: dict[str, Any] | None
                 Problem(problem.where, problem.rule, problem.hint or "as the answer it was given the right one")
                 for problem in error.problems
             ]
+    if problems:
+        raise InvalidInput(problems)
+
+
+def rehearse_gates(
+    names: Sequence[str],
+    base_dir: Path,
+    schema: dict[str, Any] | None,
+    forbidden: Sequence[str],
+    items: Sequence[Item],
+) -> None:
+    """Hold right answers against every gate: one that none of them passes would leave no score above the lowest.
+
+    Raises:
+        InvalidInput: A gate cannot be loaded, fails, or lets no right answer pass.
+    """
+    problems: list[Problem] = []
+    for name in names:
+        try:
+            gate, tried = load_gate(name, base_dir, schema, forbidden), items[:GATED_ROWS]
+            passed = [value for item in tried for value in gate(item, item.reference).values() if value == 1]
+        except InvalidInput as error:
+            problems += error.problems
+            continue
+        if tried and not passed:
+            rule = f"{name} lets none of {len(tried)} right answers pass: every answer would have the lowest score"
+            problems.append(Problem(GATES, rule, "mend it, or leave it out"))
+    if problems:
+        raise InvalidInput(problems)
+
+
+def rehearse_defects(names: Sequence[str], base_dir: Path, items: Sequence[Item]) -> None:
+    """Plant every defect of the user's own in the first right answer.
+
+    Raises:
+        InvalidInput: A defect cannot be loaded, fails, or returns something else than a changed answer or None.
+    """
+    problems: list[Problem] = []
+    for name in names:
+        try:
+            defect = load_defect(name, base_dir)
+            for item in items[:1]:
+                defect.plant(row_of(item), item.reference)
+        except InvalidInput as error:
+            problems += error.problems
     if problems:
         raise InvalidInput(problems)

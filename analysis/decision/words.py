@@ -69,10 +69,9 @@ def _more(outcome: Outcome) -> list[str]:
         return [f"A verdict needs at least {outcome.rule.min_clusters} groups of items."]
     if outcome.need.items == 0:
         return ["It is decided: more items are not expected to change it."]
-    power = f"{outcome.rule.power:.0%}".replace("%", " %")
     return [
         f"If the differences are as observed, a sealed set with {outcome.need} more items would decide it "
-        f"(with probability {power})."
+        f"(with a probability of {outcome.rule.power:g})."
     ]
 
 

@@ -10,7 +10,7 @@ from tracking.ledger import read
 
 METRIC = """\
 def score(row, answer):
-    return {"score": 5.0 if answer.startswith("{") else 0.0}
+    return {"score": 5.0 if "category" in answer else 0.0}
 
 def constant(row, answer):
     return {"score": 3.0}
@@ -22,7 +22,7 @@ set: {{train.max_steps: 12, train.validate_every: 6, train.validation_rows: 8, g
 space:
   lora.rank: choice(4, 8, 16)
   optimizer.lr: choice(0.01)
-search: {{algorithm: grid, start_at: none}}
+search: {{algorithm: grid, start_at: null}}
 evaluate: {{metrics: ["metric.py:{metric}"], dev: 6, challenge: 24, latency_top: 0}}
 champion: {{maximize: quality/score, contenders: {{start: 2, items: 12}}, confirm: {{top: 2}}}}
 """

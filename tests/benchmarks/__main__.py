@@ -8,14 +8,19 @@ python -m tests.benchmarks --repeats 3              # fewer turns
 import argparse
 import logging
 
-from tests.benchmarks import constraints, decision, end_to_end, engine
+from tests.benchmarks import constraints, decision, defects, end_to_end, engine, equal_trials
 
 WHOLE_SWEEPS = {
     "end_to_end": end_to_end.run,
     "end_to_end_variants": end_to_end.run_variants,
     "constraints": constraints.run,
 }
-PARTS = (*engine.PARTS, *WHOLE_SWEEPS, "decision")
+SEEDED = {  # a second turn would say the same
+    "decision": decision.run,
+    "defects": defects.run,
+    "equal_trials": equal_trials.run,
+}
+PARTS = (*engine.PARTS, *WHOLE_SWEEPS, *SEEDED)
 
 
 def main() -> None:
@@ -30,8 +35,8 @@ def main() -> None:
         print(f"{part} …", flush=True)
         if part in WHOLE_SWEEPS:
             WHOLE_SWEEPS[part](arguments.repeats)
-        elif part == "decision":
-            decision.run()  # seeded: a second turn would say the same
+        elif part in SEEDED:
+            SEEDED[part]()
         else:
             engine.run(part, arguments.repeats)
 

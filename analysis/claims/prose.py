@@ -15,7 +15,7 @@ from analysis.claims.rules import Rule, Violation
 _NUMBER = r"\d[\d,]*(?:\.\d+)?"
 PERCENT = re.compile(rf"(?<![\w.,])(?P<sign>[+−-]\s?)?(?P<value>{_NUMBER})\s?(?:\\?%|per\s?cent\b(?!age))")
 LEVEL = re.compile(
-    rf"{_NUMBER}\s?%[-\s]+(?:(?:one|two)-sided\s+)?(?:confidence|credible|interval|bound|level|CI\b)"
+    rf"{_NUMBER}\s?%[-\s]+(?:(?:(?:one|two)-sided|lower|upper)\s+)*(?:confidence|credible|interval|bound|level|CI\b)"
     rf"|confidence\s+(?:level\s+)?of\s+{_NUMBER}\s?%"
 )
 RATIO = re.compile(
@@ -38,7 +38,7 @@ _UP = r"(?:up(?!\s+to)|increas\w*|rise\w*|rose|grew|grown|growth|higher|gain(?:s
 _DOWN = r"(?:down|decreas\w*|reduc\w*|fell|falls?|fallen|dropp?\w*|declin\w*|lower|cheaper|shorter|cut)"
 _EITHER = r"(?:improv\w*|degrad\w*|better|worse|faster|slower|fewer|less|more|smaller|larger|sav(?:es?|ed|ings?))"
 _BEFORE = re.compile(rf"\b(?:by|{_UP}|{_DOWN}|improv\w*|degrad\w*|saves?|saved)\b[^.;,%]{{0,40}}$", re.IGNORECASE)
-_AFTER = re.compile(rf"^\s*(?:[\w-]+\s+){{0,2}}?(?:{_UP}|{_DOWN}|{_EITHER})\b", re.IGNORECASE)
+_AFTER = re.compile(rf"^\s*(?!or\b)(?:[\w-]+\s+){{0,2}}?(?:{_UP}|{_DOWN}|{_EITHER})\b", re.IGNORECASE)
 _COSTS = re.compile(r"\b(?:latenc\w*|costs?|prices?|loss|time|seconds)\b", re.IGNORECASE)
 _PRAISE = re.compile(r"\b(?:improv\w*|better|good|faster|reduc\w*|sav\w*|efficien\w*)\b", re.IGNORECASE)
 

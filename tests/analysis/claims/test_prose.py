@@ -26,6 +26,8 @@ def test_our_own_documents_claim_nothing_without_what_it_rests_on(path: Path) ->
         "It is 3.3 times as fast as PEFT on the demo, n = 5 runs.",
         "27 % of the rows are long, and 70 % are for training.",
         "Its 95 % interval holds 0, at a confidence of 99 %.",
+        "It holds unless the one-sided 99 % lower bound is above 0.05.",
+        "The intervals end at 97.1 % or more.",
         "The agent takes 1.83 s, below 2 s.",
         "The agent takes 2.30 s: it is not below 2 s.",
         "Latency must be below 2 s.",

@@ -26,12 +26,12 @@ SWEEP = """\
 name: constraints
 recipe: tiny_commerce_sft
 pools: [cpu]
-set: {train.max_steps: 40, train.validate_every: 5, train.micro_batch_size: 4}
+set: {train.max_steps: 30, train.validate_every: 3, train.micro_batch_size: 2}
 space:
   lora.rank: choice(4, 8, 32)
-  train.batch_size: choice(4, 8, 24)
+  train.batch_size: choice(2, 4, 32)
 search: {algorithm: grid, start_at: null}
-evaluate: {metrics: [shopping], dev: 16, challenge: 8, latency_top: 0}
+evaluate: {metrics: [shopping], dev: 8, challenge: 8, latency_top: 0}
 champion: {minimize: val/loss%s}
 %s
 """
@@ -108,7 +108,7 @@ def _between(state: SweepState) -> float:
     """A bound between what the third of the trials with the largest batches costs and what the others do."""
     costs: dict[bool, list[float]] = {True: [], False: []}
     for trial in state.trials.values():
-        costs[trial.values["train.batch_size"] == 24].append(trial_metrics(state, trial)["cost/gpu_s"])
+        costs[trial.values["train.batch_size"] == 32].append(trial_metrics(state, trial)["cost/gpu_s"])
     low, high = max(costs[False]), min(costs[True])
     if low >= high:
         raise SystemExit(f"no bound tells large batches (from {high:.1f} s) from small ones (up to {low:.1f} s) here")

@@ -1,6 +1,6 @@
 """What can be wrong with a judge, its panel and its calibration; see ``bad_cases.py``."""
 
-from tests.launchers.stage import Arrange, Case, Stage, judge, plan, submit
+from tests.launchers.stage import Arrange, Case, Stage, judge, plan, submit, yaml
 from tests.launchers.strangers import judge_that_ignores_forms
 from tests.tracking.meters.judge.sweeps import judged_sweep
 from tracking.meters.judge import Verdict
@@ -10,6 +10,11 @@ _WHOLE = "model: m, endpoint: 'http://localhost:1', rubric: r"
 
 def _block(more: str, whole: str = _WHOLE) -> str:
     return f"evaluate.judge={{{', '.join(part for part in (whole, more) if part)}}}"
+
+
+def _written(block: str) -> Arrange:
+    """The sweep's file has this judge, in line 10."""
+    return yaml(f"\nevaluate:\n  judge: {{{block}}}")
 
 
 def _judged(labels: str) -> Arrange:
@@ -28,7 +33,12 @@ def _calibrate(what: str, labels: str, message: str, way_out: str = "") -> Case:
 
 
 JUDGES = (
-    plan("A judge without a rubric", _block("", "model: m, endpoint: 'http://localhost:1'"), "rubric: is missing"),
+    plan(
+        "A judge without a rubric",
+        (),
+        "line 10: evaluate.judge.rubric: is missing",
+        arrange=_written("model: m, endpoint: 'http://localhost:1'"),
+    ),
     plan(
         "A rubric's levels that are not described",
         _block("rubric: {task: t, levels: {0: bad, 3: fair, 5: good}}", "model: m, endpoint: 'http://localhost:1'"),
@@ -48,13 +58,15 @@ JUDGES = (
     ),
     plan(
         "A price of tokens without a date",
-        _block("price: {input_usd_per_1m: 1, output_usd_per_1m: 2, source: the price list}"),
-        "price.date: is missing",
+        (),
+        "line 10: evaluate.judge.price.date: is missing",
+        arrange=_written(f"{_WHOLE}, price: {{input_usd_per_1m: 1, output_usd_per_1m: 2, source: the price list}}"),
     ),
     plan(
         "… or a source",
-        _block("price: {input_usd_per_1m: 1, output_usd_per_1m: 2, date: '2026-11-01'}"),
-        "price.source: is missing",
+        (),
+        "line 10: evaluate.judge.price.source: is missing",
+        arrange=_written(f"{_WHOLE}, price: {{input_usd_per_1m: 1, output_usd_per_1m: 2, date: 2026-11-01}}"),
     ),
     plan(
         "… or with a date that is none",
@@ -76,9 +88,10 @@ JUDGES = (
     ),
     plan(
         "A judge of a panel without an address",
-        _block("panel: [{model: a}, {model: b, endpoint: 'http://localhost:1'}]", "rubric: r"),
-        'endpoint: is missing for "a"',
+        (),
+        'line 10: evaluate.judge.endpoint: is missing for "a"',
         "write endpoint: for all, or for each",
+        _written("rubric: r, panel: [{model: a}, {model: b, endpoint: 'http://localhost:1'}]"),
     ),
     plan(
         "A threshold that no judge can reach",

@@ -6,8 +6,7 @@ from tests.tracking.meters.judge.sweeps import judged_sweep
 from tracking.meters.judge import Comparison, Verdict
 from tracking.meters.judge.calibration import calibrate
 from tracking.meters.judge.disagreements import EXCERPT, worst
-from tracking.meters.judge.judged import judged, read_pairs, write_pairs
-from tracking.meters.metrics import Item
+from tracking.meters.judge.judged import Pair, judged, read_pairs, write_pairs
 
 
 def test_with_people_with_code_and_within_a_panel(tmp_path: Path) -> None:
@@ -37,15 +36,15 @@ def test_with_people_with_code_and_within_a_panel(tmp_path: Path) -> None:
 
 def test_flips_are_read_back(tmp_path: Path) -> None:
     sweep = judged_sweep(tmp_path, {"t-a": {"i0": ("a", Verdict(3.0), None)}})
-    items = [Item(f"i{number}", [], "") for number in range(3)]
     comparisons = [
         Comparison("tie", True, ("first is kinder", "first is shorter")),
         Comparison("a", False, ("a", "a")),
         Comparison(None, error="none"),
     ]
-    path = sweep.folder / "evaluations" / "t-a-base.pairs.jsonl"
-    write_pairs(path, items, ("t-a", "base"), (["yes"] * 3, ["no"] * 3), comparisons)
-    pairs = read_pairs(sweep.folder)
+    told = [Pair(f"i{number}", "t-a", "base", "yes", "no", one) for number, one in enumerate(comparisons)]
+    write_pairs(sweep.folder, "dev", told)
+    pairs = read_pairs(sweep.folder, "dev")
+    assert read_pairs(sweep.folder, "challenge") == []
     assert [(pair.item, pair.comparison.winner) for pair in pairs] == [("i0", "tie"), ("i1", "a"), ("i2", None)]
     [found] = worst(judged(sweep), pairs, None, top=5)
     assert (found.kind, found.item, found.arm, found.answer) == ("flip", "i0", "t-a ↔ base", "yes ↔ no")

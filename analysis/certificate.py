@@ -10,6 +10,7 @@ from analysis.champion import Choice, agreement
 from analysis.comparison import comparison
 from analysis.frame import frame, trial_metrics
 from analysis.instrument import readings
+from analysis.pairwise import read_pairwise
 from analysis.plain import plain, records
 from tracking.ledger import Evaluation, SweepState, TrialState
 
@@ -55,6 +56,7 @@ def certificate(
         "challenge_reads": [{key: read[key] for key in ("t", "read", "arms", "n")} for read in state.challenge_reads],
         "instrument": {"judge": (state.spec.get("evaluate") or {}).get("judge"), "readings": records(readings(state))},
         "runners_up": _runners_up(state, choice),
+        "pairwise": read_pairwise(state),
         "comparison": {split: records(comparison(state, choice, split)) for split in ("challenge", "dev")},
         "cross_check": state.cross_checks.get(trial.id),
         "agreement": {"between": ["val/loss", "quality/score"], **agreement(state)},

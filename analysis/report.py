@@ -21,6 +21,7 @@ from analysis.importance import Importance, importance
 from analysis.instrument import readings
 from analysis.leaderboard import leaderboard
 from analysis.measured import change, measured
+from analysis.pairwise import WIN_RATE, read_pairwise
 from analysis.parallel import parallel
 from analysis.plain import plain
 from analysis.rule import JSON_VALID, LOSS, SCORE
@@ -92,6 +93,7 @@ def render(state: SweepState, choice: Choice) -> str:
         champion=_champion(state, choice),
         comparison=_comparison(state, choice),
         instrument=_instrument(state),
+        pairwise=_pairwise(state),
         leaderboard=_leaderboard(state, choice),
         decision=_decision(scene),
         rows=_sections(scene),
@@ -299,6 +301,33 @@ def _instrument(state: SweepState) -> dict[str, Any] | None:
         rows.append({"css": "", "title": skipped, "cells": [*cells, _cell(bound), _cell(met)]})
     heads = ("scored by", "planted in right answers", "found", "interval of the share", "asked", "kept")
     return {"heads": [_head(name, text=place < 2) for place, name in enumerate(heads)], "rows": rows}
+
+
+def _pairwise(state: SweepState) -> dict[str, Any] | None:
+    """Arms against each other by the judge's comparisons; None where none were made."""
+    found = read_pairwise(state)
+    if found is None:
+        return None
+    called = {one["arm"]: f"{one['name'][0].upper()}{one['name'][1:]}" for one in found["arms"]}
+    arms, pairs = [], []
+    for one in found["arms"]:
+        ends = one["interval"]
+        cells = [_cell(called[one["arm"]], text=True), _cell(one["strength"])]
+        cells += [_cell(f"{number(ends[0])} to {number(ends[1])}" if ends else None)]
+        arms.append({"css": "", "title": "", "cells": [*cells, _cell((one[WIN_RATE] or {}).get("value"))]})
+    for one in found["pairs"]:
+        cells = [_cell(called[one["first"]], text=True), _cell(called[one["second"]], text=True)]
+        cells += [_cell(one[name]) for name in ("wins", "losses", "ties", "missing", "flips")]
+        pairs.append({"css": "", "title": "", "cells": cells})
+    heads = ("", "strength", "interval", "share won against the base, a tie a half")
+    beside = ("first", "second", "first wins", "second wins", "ties", "no verdict", "changed with the order")
+    return {
+        "how": f"Answers to the {found['split']} set, n = {found['n']} items, compared by the judge in both orders on "
+        f"{_when(found['t'])}; a verdict that changes with the order is a tie. Strength is the probability of a win "
+        "against an average arm (Bradley–Terry). It decides nothing: the champion is chosen by scores.",
+        "arms": {"heads": [_head(name, text=place < 1) for place, name in enumerate(heads)], "rows": arms},
+        "pairs": {"heads": [_head(name, text=place < 2) for place, name in enumerate(beside)], "rows": pairs},
+    }
 
 
 def _leaderboard(state: SweepState, choice: Choice) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """``podium judge``: whether a sweep's judge can be believed."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +9,7 @@ import typer
 
 from launchers import home
 from launchers.commands.options import Output, SweepName
-from launchers.output import Format, say, show
+from launchers.output import Format, say, show, show_table
 
 app = typer.Typer(help="See whether a sweep's judge can be believed.", no_args_is_help=True)
 
@@ -19,6 +20,29 @@ _MEASURES = {
     "exact": "share with the same score",
     "within_1": "share at most one point apart",
     "bias": "judge's mean less people's, points",
+}
+_STRENGTHS = {
+    "arm": "arm",
+    "name": "name",
+    "strength": "strength",
+    "low": "95 % from",
+    "high": "to",
+    "num_verdicts": "verdicts",
+    "wins": "wins",
+    "quality/win_rate": "against the base",
+    "win_rate_low": "95 % from",
+    "win_rate_high": "to",
+}
+_PAIRS = {
+    "first": "first",
+    "second": "second",
+    "wins": "first wins",
+    "losses": "second wins",
+    "ties": "ties",
+    "missing": "no verdict",
+    "flips": "flips",
+    "identical": "same text",
+    "by_gate": "by gates",
 }
 
 
@@ -95,7 +119,7 @@ def show_worst(
             Problem("--by", f'must be one of {", ".join(KINDS)}, but got "{unknown[0]}"', nearest(unknown[0], KINDS))
         )
     state = open_sweep(sweep, home.home())
-    answers, pairs = judged(state, split), read_pairs(state.folder)
+    answers, pairs = judged(state, split), read_pairs(state.folder, split)
     calibration = read_calibration(state.folder)
     found = [asdict(one) for one in worst(answers, pairs, calibration, top, kinds)]
     content: dict[str, Any] = {
@@ -111,3 +135,88 @@ def show_worst(
     if content["flip_rate"] is not None:
         caption += f"; {content['flip_rate']:.0%} of the comparisons change with the order"
     show(content, rows, columns, output, f"{state.name}: worst disagreements", caption)
+
+
+@app.command()
+def compare(
+    sweep: SweepName = None,
+    arms: Annotated[
+        str | None,
+        typer.Option(help="Trials by number or id, base, incumbent, with commas; by default those of the decision."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="dev or challenge; by default the one that the decision was made on.")
+    ] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Have the sweep's judge compare arms in pairs, in both orders, by the answers that they have given.
+
+    Without --arms they are the contenders and references of the decision, or, before it, the best three on dev and the
+    base. No answers are made: the challenge set is compared only where it has been read. A verdict is paid for once.
+
+    What comes out is kept as pairwise.json in the run folder, and shown by the report and the certificate.
+
+    [dim]podium judge compare
+    podium judge compare commerce-sft --arms 3,7,base,incumbent --split challenge -o json[/]
+    """
+    from analysis.answers import find_arms, read_answers
+    from analysis.frame import open_sweep
+    from analysis.pairwise import compare as compare_arms
+    from analysis.pairwise import num_to_ask, usual_arms, usual_split
+    from tracking.meters.judge import judge_of
+    from tracking.meters.judge.judged import judge_settings
+
+    state = open_sweep(sweep, home.home())
+    settings, cache = judge_settings(state), home.cache_folder() / "judge"
+    split = split or usual_split(state)
+    asked = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]
+    answers = read_answers(state, usual_arms(state, split) if asked is None else find_arms(state, asked), split)
+    judge = judge_of(settings, cache)
+    if num_to_ask(answers, judge):
+        judge.probe()
+        judge = judge_of(settings, cache)  # verdicts are those of what the server now calls its model
+    todo = num_to_ask(answers, judge)
+    say(f"{todo} verdicts to ask for, the others are kept from before" if todo else "every verdict is kept from before")
+    result = compare_arms(state, answers, judge, say)
+    _tell_spending(result)
+    rows = [_strength(one) for one in result["arms"]]
+    caption = f"{split} set, {result['n']} items of {result['num_clusters']} groups"
+    title = f"{state.name}: strength, the probability of a win against an average arm"
+    if output is not Format.TABLE:
+        show(result, rows, _STRENGTHS, output, title)
+        return
+    show_table(title, rows, _STRENGTHS, caption)
+    called = {one["arm"]: one["name"] for one in result["arms"]}
+    pairs = [{**pair, "first": called[pair["first"]], "second": called[pair["second"]]} for pair in result["pairs"]]
+    rate = result["flip_rate"]
+    flips = (
+        "no comparison was asked for" if rate is None else f"flip rate {rate:.2f}: verdicts that change with the order"
+    )
+    show_table(f"{state.name}: each pair", pairs, _PAIRS, flips)
+
+
+def _strength(one: Mapping[str, Any]) -> dict[str, Any]:
+    low, high = one["interval"] or (None, None)
+    rate = one["quality/win_rate"] or {"value": None, "interval": None}
+    rate_low, rate_high = rate["interval"] or (None, None)
+    ends = {"low": low, "high": high, "win_rate_low": rate_low, "win_rate_high": rate_high}
+    return {**one, **ends, "quality/win_rate": rate["value"]}
+
+
+def _tell_spending(result: Mapping[str, Any]) -> None:
+    """How many comparisons there are, how many have no verdict, and what was paid for them."""
+
+    def known(value: float | None, text: str) -> str:
+        return text.format("an unknown number of" if value is None else f"{value:,}")
+
+    missing = result["num_missing"]
+    say(
+        f"{result['num_comparisons']} comparisons"
+        + (f", {missing} without a verdict (the first: {result['first_error']})" if missing else "")
+    )
+    if "tokens" not in result:
+        return  # gates and equal answers alone: nobody was asked
+    usd, saved = result["usd"], result["usd_saved"]
+    price = "at no known price" if usd is None else f"US$ {usd:.4f}"
+    before = f"; US$ {saved:.4f} were paid before" if saved else ""
+    say(f"paid for now: {known(result['tokens'], '{} tokens')}, {price}{before}")

@@ -122,7 +122,7 @@ class Asker:
             ServiceUnreachable: The endpoint refuses every request, or some in a row had no answer.
             JudgeError: The first ones that were asked have no verdict, or no question has.
         """
-        keys = [_hash([self._instrument, _content(question)]) for question in questions]
+        keys = [self._key(question) for question in questions]
         replies = {key: kept for key in dict.fromkeys(keys) if (kept := self._kept(key)) is not None}
         todo = {key: question for key, question in zip(keys, questions, strict=True) if key not in replies}
         if todo:
@@ -137,6 +137,13 @@ class Asker:
             told.append(reply if key in fresh or reply.value is None else replace(reply, cached=True))
             fresh.discard(key)  # what is asked once is paid for once
         return told
+
+    def num_to_ask(self, questions: Sequence[Question]) -> int:
+        """How many of these questions, equal ones counted once, have no verdict in the cache."""
+        return sum(self._kept(key) is None for key in {self._key(question) for question in questions})
+
+    def _key(self, question: Question) -> str:
+        return _hash([self._instrument, _content(question)])
 
     def _ask_these(self, todo: Mapping[str, Question]) -> dict[str, Reply]:
         judge = self._judge  # made before the clock starts: its first import takes seconds
@@ -214,6 +221,7 @@ class Asker:
         # A key must be there for MLflow to work at all; what is sent is the endpoint's own header.
         os.environ.setdefault("OPENAI_API_KEY", "none")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_MODEL_CATALOG_URI", "")  # else a list of prices is looked for at github.com
         from typing import Literal
 
         from mlflow.genai import make_judge

@@ -9,10 +9,9 @@ from typing import Any
 from sweeps.errors import InvalidInput, Problem
 from tracking.meters.judge.settings import identity
 from tracking.meters.judge.verdicts import Comparison, Verdict, verdict_of
-from tracking.meters.metrics import Item
 from tracking.state import Evaluation, SweepState
 
-PAIRS = ".pairs.jsonl"  # how the names of files of comparisons end, in the run folder's evaluations/
+PAIRS = ".pairs.jsonl"  # after the split: the file of comparisons in the run folder's evaluations/
 RUBRIC_SCORE = "quality/rubric_score"
 
 
@@ -79,28 +78,19 @@ def _read(folder: Path, evaluation: Evaluation) -> Iterator[Judged]:
             yield Judged(str(record["id"]), evaluation.arm, evaluation.split, record["answer"], verdict, by_code)
 
 
-def write_pairs(
-    path: Path,
-    items: Sequence[Item],
-    arms: tuple[str, str],
-    answers: tuple[Sequence[str], Sequence[str]],
-    comparisons: Sequence[Comparison],
-) -> None:
-    """Write comparisons of two arms as JSONL, in one piece, for ``podium judge show``; the name ends with ``PAIRS``."""
-    assert path.name.endswith(PAIRS), path
-    pairs = [
-        Pair(item.id, *arms, a, b, comparison)
-        for item, a, b, comparison in zip(items, *answers, comparisons, strict=True)
-    ]
+def write_pairs(folder: Path, split: str, pairs: Sequence[Pair]) -> None:
+    """Keep a split's comparisons in a run folder, in one piece, for ``podium judge show``; earlier ones go."""
+    path = folder / "evaluations" / f"{split}{PAIRS}"
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.part")
     draft.write_text("".join(json.dumps(asdict(pair)) + "\n" for pair in pairs), encoding="utf-8")
     draft.replace(path)
 
 
-def read_pairs(folder: Path) -> list[Pair]:
-    """Every comparison in a run folder."""
-    records = [record for path in sorted(folder.glob(f"evaluations/*{PAIRS}")) for record in _records(path)]
+def read_pairs(folder: Path, split: str) -> list[Pair]:
+    """The comparisons of a split that a run folder holds."""
+    path = folder / "evaluations" / f"{split}{PAIRS}"
+    records = _records(path) if path.is_file() else ()
     return [Pair(**{**record, "comparison": Comparison(**record["comparison"])}) for record in records]
 
 

@@ -54,6 +54,10 @@ class Panel:
         )
         return [_majority(parts) for parts in self._by_item(by_judge, len(items))]
 
+    def num_to_compare(self, items: Sequence[Item], answers_a: Sequence[str], answers_b: Sequence[str]) -> int:
+        """So many verdicts of all judges would ``compare_many`` ask for that are not in the cache."""
+        return sum(judge.num_to_compare(items, answers_a, answers_b) for judge in self.judges)
+
     def _each(self, ask: Callable[[RubricJudge], list[T]], failed: Callable[[str], T]) -> list[list[T] | T]:
         def one(judge: RubricJudge) -> list[T] | PodiumError:
             try:

@@ -92,6 +92,11 @@ class RubricJudge:
             for _, a, b in pairs
         ]
 
+    def num_to_compare(self, items: Sequence[Item], answers_a: Sequence[str], answers_b: Sequence[str]) -> int:
+        """So many verdicts would ``compare_many`` ask for that are not in the cache."""
+        pairs = [pair for pair in zip(items, answers_a, answers_b, strict=True) if pair[1] != pair[2]]
+        return self._comparing.num_to_ask([question for pair in pairs for question in orders(*pair)])
+
     def _verdict(self, reply: Reply) -> Verdict:
         return Verdict(
             None if reply.value is None else float(reply.value),

@@ -77,7 +77,7 @@ FILE = (
         "calibration",
     ),
     plan("… of `champion`", "champion.maximise=val/loss", 'unknown key "maximise"', 'did you mean "maximize"?'),
-    plan("… of `champion.confirm`", "champion.confirm.best=3", 'unknown key "best"', "valid: top"),
+    plan("… of `champion.confirm`", "champion.confirm.best=3", 'unknown key "best"', "valid: top, alpha"),
     plan("… of `export`", "export.two=x", 'unknown key "two"', 'did you mean "to"?'),
     plan("`_target_`, which would run code", "_target_=os.system", 'unknown key "_target_"'),
     plan("A name that is no folder's", "name='my sweep'", 'must be a folder name, but got "my sweep"', _NAME),

@@ -148,7 +148,7 @@ def read_instrument(job: EvaluationJob) -> dict[str, Any]:
         "id": job.id,
         "arm": job.arm,
         "split": job.split,
-        "n": taken.n,
+        "n": len(taken.planted),  # as many lines as the file has
         "metrics": taken.metrics,
         "detail": {
             **_how(job),

@@ -61,12 +61,10 @@ class Readings:
         planted: One record an answer: ``id``, ``defect``, ``answer``, ``metrics``, and ``found``, by scorer; ``gate``,
             ``judge`` and ``errors`` as in :class:`tracking.meters.quality.QualityResult`.
         judged: What the judge's verdicts came to, by name.
-        n: Rows.
     """
 
     readings: list[Reading]
     planted: list[dict[str, Any]]
-    n: int
     judged: dict[str, float | None] = field(default_factory=dict)
     errors: list[dict[str, Any]] = field(default_factory=list)
 
@@ -126,7 +124,7 @@ def take_readings(
         readings.append(_reading(records, scorer, CLEAN, settings.false_alarms, None))
         readings += [_reading(records, scorer, one.name, settings.detected, one.needs) for one in defects]
     judged = {name: value for name, value in scored.metrics.items() if name.startswith("judge/")}
-    return Readings(readings, records, len(items), judged, [*errors, *scored.errors])
+    return Readings(readings, records, judged, [*errors, *scored.errors])
 
 
 def _plant(

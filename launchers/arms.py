@@ -130,9 +130,11 @@ class Arms:
 
     def readings(self) -> EvaluationJob | None:
         """The job that plants defects to read the instrument, on dev; None where nothing scores or is planted."""
-        if not self.measurable or self._evaluate.defects is None:
+        defects = self._evaluate.defects
+        if not self.measurable or defects is None:
             return None
-        job = replace(self.job(DEFECTS, "dev"), defects=self._evaluate.defects.model_dump(mode="json"))
+        # As many rows as are asked for, however few the arms answer: no model has to.
+        job = replace(self.job(DEFECTS, "dev"), defects=defects.model_dump(mode="json"), limit=defects.rows)
         return replace(job, id=self._identify(job))
 
     def _identify(self, job: EvaluationJob) -> str:

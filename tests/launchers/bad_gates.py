@@ -88,7 +88,7 @@ GATES = (
     submit(
         "… that no right answer passes",
         (SCORED, "evaluate.gates=['mine.py:stops']"),
-        "mine.py:stops lets none of 6 right answers pass: every answer would have the lowest score",
+        "mine.py:stops lets none of 9 right answers pass: every answer would have the lowest score",
         "mend it, or leave it out",
         MINE,
     ),

@@ -278,7 +278,7 @@ RUNNING = (
         "The judge hangs for a while: the trials that it should have judged fail, the sweep goes on",
         _FAILED + "the judge at {judge}/chat/completions gave no answer within 4 s: it does not answer",
         "",
-        ("submit", "SWEEP", *SMALL, JUDGE, "concurrency=1"),
+        ("submit", "SWEEP", *SMALL, JUDGE, "evaluate.defects=[]", "concurrency=1"),
         3,
         judge(judge_that_hangs_at_first),
         slow=True,

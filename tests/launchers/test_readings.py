@@ -9,8 +9,10 @@ import pytest
 
 from analysis.frame import arms
 from analysis.instrument import in_words, readings
+from launchers.bundle_worker import rescore_with
 from launchers.evaluation import EvaluationJob, items_of, read_instrument, scored
 from recipes.commerce.task import PROPOSAL_SCHEMA, rows
+from recipes.compose import compose, typed
 from sweeps.schema import Defects
 from tests.tracking.meters.judging import JudgeServer
 from tracking.ledger import FORMAT, Ledger, SweepState
@@ -130,3 +132,18 @@ def test_missing_values_are_counted_in_the_detail(job: EvaluationJob, tmp_path: 
     assert (detail["missing_values"], detail["counts"]) == ({"quality/f": 1}, {"quality/f": 19})
     assert detail["errors"][0]["count"] == 1
     assert "missing_values" not in scored(arm, items, ["yes"] * 20, 0.0)["detail"]
+
+
+def test_a_bundle_is_verified_with_the_gates_that_scored_it(job: EvaluationJob) -> None:
+    arm = replace(job, arm="base")
+    items = items_of(arm)
+    right = [item.reference for item in items]
+    answers = [*right[:18], right[18].replace(items[18].row["request"]["occasion"], "a gift card"), "no JSON"]
+    result = scored(arm, items, answers, 0.0)
+    assert result["metrics"]["quality/score"] == 4.5
+    proof = {"metrics": {"quality/score": {"detail": result["detail"]}}, "base_dir": job.base_dir}
+    again = rescore_with("", typed(compose("tiny_commerce_sft")), proof)
+    assert again is not None
+    stored = [json.loads(line) for line in Path(arm.out).read_text(encoding="utf-8").splitlines()]
+    assert stored[18]["gate"] == {"failed": ["no_gift_card"], "without": 5.0}, "only the text names one"
+    assert again.score(stored, answers) == result["metrics"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from analysis.instrument import readings
 from recipes import generation
 from recipes.bases import BUILTIN
 from recipes.schema import Base
@@ -37,12 +38,23 @@ def test_the_ledger_tells_the_whole_story(finished: Finished) -> None:
         assert [report["step"] for report in trial.reports] == [2, 4, 6]
         assert trial.reports[-1]["val/loss"] < trial.reports[0]["val/loss"]
         assert trial.metrics["quality/score"] is not None
-    assert set(state.arms) == {"base", "base+schema"}
+    assert set(state.arms) == {"base", "base+schema", "defects"}
     kinds = {entry.kind for entry in state.costs}
     assert {"training", "evaluation", "idle"} <= kinds
     assert state.champion is not None
     best = min(state.trials.values(), key=lambda trial: trial.metrics["val/loss"] or 9e9)
     assert state.champion["champion"] == best.id
+
+
+def test_the_instrument_was_read_once(finished: Finished) -> None:
+    state = finished.state
+    (evaluation,) = state.arms["defects"]
+    assert not state.superseded.get("defects")
+    table = readings(state).set_index("defect")
+    assert table.loc["clean", "n"] == evaluation.n == min(100, state.facts["data"]["dev"]["rows"]) > 8
+    assert table.loc["clean", "found"] == 0
+    assert table["met"].dropna().all()
+    assert state.folder.joinpath("evaluations", "defects-dev.jsonl").is_file()
 
 
 def test_trial_zero_is_the_recipes_defaults(finished: Finished) -> None:

@@ -134,7 +134,7 @@ def scored(job: EvaluationJob, items: list[Any], answers: list[str], answering_s
 
 def read_instrument(job: EvaluationJob) -> dict[str, Any]:
     """Plant defects in the split's right answers and score them; returns the fields of a ledger ``evaluation``."""
-    from sweeps.schema import Defects
+    from sweeps.evaluating import Defects
     from tracking.meters.defects import load_defect
     from tracking.meters.instrument import take_readings
     from tracking.meters.quality import write_jsonl

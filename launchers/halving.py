@@ -11,7 +11,8 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 
 from launchers.search import DistinctSearch
 from sweeps.constraints import broken_for_good, spared
-from sweeps.schema import Constraint, Mode, StopEarly
+from sweeps.fields import Mode
+from sweeps.schema import Constraint, StopEarly
 from sweeps.stopping import first_rung, stops
 from sweeps.sweep import Sweep
 from sweeps.trial import num_steps

@@ -12,7 +12,7 @@ from recipes import adapters, bases
 from recipes.hub import check_access
 from recipes.schema import Base
 from sweeps.errors import InvalidInput, Problem
-from sweeps.schema import Incumbent
+from sweeps.evaluating import Incumbent
 from tracking.meters.endpoint import ServedModel
 
 WHERE = "evaluate.incumbent"

@@ -18,7 +18,8 @@ from launchers.agenda import Known
 from launchers.slots import Slots
 from sweeps.constraints import violation
 from sweeps.distributions import Choice, Distribution, Fixed, IntRange, LogUniform, QUniform, Uniform
-from sweeps.schema import Constraint, Mode
+from sweeps.fields import Mode
+from sweeps.schema import Constraint
 from sweeps.space import Space
 from sweeps.trial import Trial
 

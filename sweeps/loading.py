@@ -10,9 +10,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from sweeps.errors import InvalidInput, Problem, nearest
+from sweeps.evaluating import BUILT_IN_METRICS
 from sweeps.grammar import format_value, quote
 from sweeps.metrics import BY_NAME, NAMES, find_metric, unmeasured
-from sweeps.schema import BUILT_IN_METRICS, SweepSpec
+from sweeps.schema import SweepSpec
 from sweeps.source import Source, read_source
 from sweeps.space import read_entry
 from sweeps.values import canonical

@@ -8,7 +8,7 @@ from typing import Any
 
 from launchers.build import build
 from launchers.evaluation import item_of
-from sweeps.schema import Defects
+from sweeps.evaluating import Defects
 from tests.benchmarks.report import ROOT, report
 from tracking.meters.defects import load_defect
 from tracking.meters.instrument import CLEAN, Reading, take_readings

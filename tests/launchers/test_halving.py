@@ -12,7 +12,8 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from launchers.build import build
 from launchers.halving import Halving, Rule, make_rule, make_scheduler
-from sweeps.schema import Mode, StopEarly
+from sweeps.fields import Mode
+from sweeps.schema import StopEarly
 from sweeps.stopping import stops
 
 MAX_STEPS = 40

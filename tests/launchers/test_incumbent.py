@@ -19,7 +19,7 @@ from launchers.incumbent import find
 from recipes.bases import BUILTIN
 from recipes.schema import Base
 from sweeps.errors import InvalidInput
-from sweeps.schema import Incumbent
+from sweeps.evaluating import Incumbent
 from tests.chaos.kills import kill, processes_of, wait_until
 from tests.launchers.running import ROOT, Finished, command, environment, podium
 from tests.production import Production, question, said

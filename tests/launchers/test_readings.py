@@ -13,7 +13,7 @@ from launchers.bundle_worker import rescore_with
 from launchers.evaluation import EvaluationJob, items_of, read_instrument, scored
 from recipes.commerce.task import PROPOSAL_SCHEMA, rows
 from recipes.compose import compose, typed
-from sweeps.schema import Defects
+from sweeps.evaluating import Defects
 from tests.tracking.meters.judging import JudgeServer
 from tracking.ledger import FORMAT, Ledger, SweepState
 from tracking.state import DEFECTS

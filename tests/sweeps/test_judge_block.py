@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.errors import InvalidInput
+from sweeps.judging import Judge
 from sweeps.loading import load_spec
-from sweeps.schema import Judge
 
 Write = Callable[[str], Path]
 HEAD = "name: x\nrecipe: tiny_commerce_sft\nspace: {lora.rank: 'choice(8, 16)'}\nevaluate:\n"

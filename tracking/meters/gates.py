@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.errors import InvalidInput, Problem, nearest
-from sweeps.schema import BUILT_IN_GATES, short_name
+from sweeps.evaluating import BUILT_IN_GATES, short_name
 from tracking.meters.metrics import Item, Metric, NotJsonError, load_metric, parse_json
 
 GATE = "gate/"

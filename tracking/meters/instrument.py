@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sweeps.errors import InvalidInput
-from sweeps.schema import Defects
+from sweeps.evaluating import Defects
 from tracking.meters.defects import Defect
 from tracking.meters.judge import Panel, RubricJudge
 from tracking.meters.metrics import Item, Metric, row_of

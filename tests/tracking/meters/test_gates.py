@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.errors import InvalidInput
-from sweeps.schema import BUILT_IN_GATES, BUILT_IN_METRICS
+from sweeps.evaluating import BUILT_IN_GATES, BUILT_IN_METRICS
 from tracking.meters.gates import load_gate
 from tracking.meters.metrics import BUILT_IN, Item
 

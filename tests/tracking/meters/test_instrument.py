@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from recipes.commerce.task import rows
-from sweeps.schema import BUILT_IN_DEFECTS, Defects
+from sweeps.evaluating import BUILT_IN_DEFECTS, Defects
 from tests.tracking.meters.judging import JudgeServer
 from tracking.meters.defects import load_defect
 from tracking.meters.gates import load_gate

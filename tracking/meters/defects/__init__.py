@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.errors import InvalidInput, Problem, nearest
-from sweeps.schema import short_name
+from sweeps.evaluating import short_name
 from tracking.meters.defects import generic, shop
 from tracking.meters.functions import OwnFunction
 

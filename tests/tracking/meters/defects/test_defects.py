@@ -15,7 +15,7 @@ import tracking.meters.defects as package
 from recipes.commerce.catalogue import titles
 from recipes.commerce.task import rows
 from sweeps.errors import InvalidInput
-from sweeps.schema import BUILT_IN_DEFECTS
+from sweeps.evaluating import BUILT_IN_DEFECTS
 from tracking.meters.defects import BUILT_IN, load_defect
 
 FOLDER = Path(str(package.__file__)).parent

@@ -95,7 +95,8 @@ def _decide(
 
     Where the judge is not calibrated as the sweep asks, nobody is chosen by its scores, and the set stays sealed.
     """
-    spec, rule = built.sweep.spec, choice.rule
+    spec, rule, candidate = built.sweep.spec, choice.rule, choice.champion
+    assert candidate is not None, "only what dev has chosen is confirmed"
     blocked = _blocked(built, ledger) if rule.metric == SCORE else None
     if blocked:
         choice = replace(choice, champion=None, ties=(), why=(f"No champion: {blocked}.", *choice.why))
@@ -107,7 +108,7 @@ def _decide(
         else:
             choice = confirmed(choice, plain(found.to_dict()))
     state = ledger.read()
-    on_dev = dev_score(state, choice.champion, rule.metric, arms.groups("dev")) if choice.champion else None
+    on_dev = dev_score(state, choice.champion or candidate, rule.metric, arms.groups("dev"))
     ledger.append("champion", champion={**choice.to_dict(), "dev_score": plain(on_dev), "blocked": blocked})
     return choice
 

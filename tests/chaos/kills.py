@@ -85,7 +85,8 @@ MOMENTS = (
     Moment("adapter kept, not written", "adapter", "before"),
     Moment("trial to be evaluated, not started", "state", where={"state": "EVALUATING"}),
     Moment("evaluation written, trial not ended", "evaluation", nth=2),
-    Moment("champion written, challenge set not read", "champion"),
+    Moment("rule frozen, challenge set not read", "challenge"),
+    Moment("outcome written, nothing exported", "champion"),
     Moment("bundle made and registered, not written", "export", "before"),
     Moment("everything done but the end", "end", "before"),
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from analysis.certificate import settings
 from analysis.champion import Choice, choose_on_dev, confirmed, shortlist
 from analysis.confirmation import dev_score
+from analysis.instrument import in_words
 from analysis.plain import plain
 from analysis.rule import SCORE
 from launchers.arms import Arms
@@ -55,11 +56,15 @@ def confirm(built: Built, paths: dict[str, Path], ledger: Ledger, halt: Halt, ma
     standing = _standing(arms, ledger, say) if arms.measurable else ()
     if arms.measurable and any(trial.adapter for trial in ledger.read().trials.values()):
         with _telling(ledger, say):
-            if todo := evaluators.missing([arms.job(arm, "dev") for arm in standing]):
+            instrument = arms.readings()  # which the first evaluation of a trial has taken, if there was one
+            jobs = [arms.job(arm, "dev") for arm in standing] + ([instrument] if instrument else [])
+            if todo := evaluators.missing(jobs):
                 say(f"evaluating on dev: {', '.join(job.arm for job in todo)} …")
                 evaluators.run(todo, look)
             judge_contenders(arms, evaluators, ledger, say, look)
             _measure_latency(built, arms, standing, evaluators, ledger, say, look)
+        for line in in_words(ledger.read()):
+            say(line)
     choice = choose_on_dev(ledger.read())
     if choice.champion is None:
         ledger.append("champion", champion=choice.to_dict())

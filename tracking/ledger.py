@@ -51,9 +51,9 @@ def fold(lines: Iterator[dict[str, Any]], folder: Path) -> SweepState:
     ``trial`` (trial, number, values, pool, max_steps, repeat, known) · ``state`` (trial, state, pool?, error?, reason?,
     halted?) · ``report`` (trial, step, metrics) · ``adapter`` (trial, folder) · ``evaluation`` (the fields of
     :class:`Evaluation`) · ``cost`` (the fields of :class:`CostEntry`) · ``mlflow`` (any of SweepState.mlflow) ·
-    ``challenge`` (read, arms, n, rule, why) · ``champion`` (champion) · ``cross_check`` (trial, check) · ``export``
-    (export) · ``note`` (text) · ``end`` (status, reason?, code, at?: when the driver was last heard of, where another
-    process closes the sweep).
+    ``challenge`` (read, arms, n, rule, why) · ``champion`` (champion) · ``cross_check`` (trial, check) ·
+    ``export`` (export) · ``note`` (text) · ``end`` (status, reason?, code, at?: when the driver was last heard of,
+    where another process closes the sweep).
 
     Raises:
         InvalidInput: The ledger is of another format, or holds no sweep.

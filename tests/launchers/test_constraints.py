@@ -47,6 +47,7 @@ def charged(state: SweepState) -> set[str | None]:
     return {entry.trial for entry in state.costs}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_settings_that_break_a_constraint_are_not_trained_and_the_front_is_shown(tmp_path: Path) -> None:
     home, sweep = tmp_path / "home", write(tmp_path, 'adapter/parameters: "<= 1"')

@@ -60,6 +60,7 @@ def measured(state: SweepState) -> dict[str, Any]:
     return {evaluation.split: evaluation for evaluation in state.arms.get("incumbent", ())}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_served_incumbent_is_scored_and_timed_like_the_other_arms(home: Path) -> None:
     replies = iter([PROPOSAL, "I would take the blue one.", ""])

@@ -51,7 +51,8 @@ def test_the_instrument_was_read_once(finished: Finished) -> None:
     (evaluation,) = state.arms["defects"]
     assert not state.superseded.get("defects")
     table = readings(state).set_index("defect")
-    assert table.loc["clean", "n"] == evaluation.n == min(100, state.facts["data"]["dev"]["rows"]) > 8
+    assert table.loc["clean", "n"] == min(100, state.facts["data"]["dev"]["rows"]) > 8
+    assert evaluation.n == table["n"].sum()  # planted answers
     assert table.loc["clean", "found"] == 0
     assert table["met"].dropna().all()
     assert state.folder.joinpath("evaluations", "defects-dev.jsonl").is_file()

@@ -25,6 +25,7 @@ EVENTS: list[dict[str, Any]] = [
     {"event": "evaluation", "id": "f", "arm": "base", "split": "dev", "n": 1, "metrics": {"quality/score": None}},
     {"event": "cost", "kind": "training", "pool": "p", "unit_s": 1.0, "usd": 0.5, "trial": "a"},
     {"event": "note", "text": "a disk was slow"},
+    {"event": "challenge", "read": 1, "arms": ["a", "base"], "n": 1, "rule": None, "why": "it is a loss"},
     {"event": "champion", "champion": {"champion": "a"}},
     {"event": "cross_check", "trial": "a", "check": {"engine": "nemo"}},
     {"event": "export", "export": {"to": "x"}},

@@ -23,7 +23,7 @@ MAY_IMPORT = (
     "recipes.commerce.catalogue",
     "recipes.commerce.task",
     "sweeps.errors",
-    "sweeps.schema",
+    "sweeps.evaluating",
     "tracking.meters.defects",
     "tracking.meters.defects.generic",
     "tracking.meters.functions",

@@ -28,6 +28,8 @@ def judge_contenders(
     if not rounds or len(items) <= rounds[0].stop:
         return
     running = sorted(shortlist(state, len(state.trials)), key=lambda trial: state.trials[trial].number)
+    if len(running) < 2:
+        return  # nobody is left to choose among
     while True:
         scores = dev_scores(ledger.read(), arms.metric)
         taking_part = {trial: scores[trial] for trial in running if trial in scores}

@@ -112,6 +112,8 @@ def _decide(
             choice = replace(choice, why=(*choice.why, found))
         else:
             choice = confirmed(choice, plain(found.to_dict()))
+            for sentence in found.why if choice.champion else ():  # else they are the error
+                say(sentence)
     state = ledger.read()
     on_dev = dev_score(state, choice.champion or candidate, rule.metric, arms.groups("dev"))
     ledger.append("champion", champion={**choice.to_dict(), "dev_score": plain(on_dev), "blocked": blocked})

@@ -11,6 +11,7 @@ import pandas as pd
 from analysis import theme
 from analysis.champion import Choice
 from analysis.claims import Share, facts
+from analysis.flips import candidates, leaders
 from analysis.frame import curves, frame
 from analysis.importance import Importance
 from analysis.rule import LOSS, SCORE, Rule
@@ -155,16 +156,6 @@ def latency_metric(scene: Scene) -> str | None:
     return None
 
 
-def pareto(points: list[tuple[float, float]], mode: str) -> list[tuple[float, float]]:
-    """The points that no other beats in both: x is minimised, y by ``mode``. Sorted by x."""
-    sign = 1.0 if mode == "max" else -1.0
-    front: list[tuple[float, float]] = []
-    for x, y in sorted(points, key=lambda point: (point[0], -sign * point[1])):
-        if not front or sign * y > sign * front[-1][1]:
-            front.append((x, y))
-    return front
-
-
 def trade_offs(scene: Scene) -> Any:
     """The objective against cost, and against latency where it was measured, with the Pareto front of each."""
     from plotly.subplots import make_subplots
@@ -182,8 +173,8 @@ def trade_offs(scene: Scene) -> Any:
     for column, name in enumerate(panels, start=1):
         _scatter(figure, scene, name, metric, column)
         known = scene.table[[name, metric]].dropna()
-        front = pareto(list(known.itertuples(index=False, name=None)), scene.rule.mode)
-        _front(figure, front, column)
+        best = leaders(candidates(known.to_dict("index"), metric, name, scene.rule.mode))
+        _front(figure, [(one.cost, known.loc[one.trial, metric]) for one in best], column)
         figure.update_xaxes(title_text=_x_title(name), rangemode="normal", row=1, col=column)
         figure.update_yaxes(title_text=axis_title(metric), row=1, col=column)
         for constraint in scene.rule.constraints:

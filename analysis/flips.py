@@ -28,11 +28,16 @@ def by_limit(candidates: Sequence[Candidate]) -> tuple[Segment, ...]:
 
     Below the first segment nobody is within it.
     """
-    leaders: list[Candidate] = []
+    return _segments([(one.cost, one.trial) for one in leaders(candidates)])
+
+
+def leaders(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Those that no other beats in both, the cheapest first: the Pareto front, one of each quality."""
+    found: list[Candidate] = []
     for one in sorted(candidates, key=lambda one: (one.cost, -one.quality)):
-        if not leaders or one.quality > leaders[-1].quality:
-            leaders.append(one)
-    return _segments([(one.cost, one.trial) for one in leaders])
+        if not found or one.quality > found[-1].quality:
+            found.append(one)
+    return tuple(found)
 
 
 def by_worth(candidates: Sequence[Candidate]) -> tuple[Segment, ...]:

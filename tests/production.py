@@ -4,9 +4,10 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from tests.loopback import Loopback, Quiet
 
 Reply = Callable[[dict[str, Any]], tuple[int, Any]]
 """The body of a request to the status and the JSON (or the text) of its answer."""
@@ -24,7 +25,7 @@ def question(body: dict[str, Any]) -> str:
     return str(body["messages"][-1]["content"])
 
 
-class Production:
+class Production(Loopback):
     """Answers by ``reply``, which a test may exchange, and keeps what was asked.
 
     Args:
@@ -41,12 +42,11 @@ class Production:
         self.keys: list[str | None] = []
         self.times: list[float] = []
         self.most_at_once = 0
-        self.released = threading.Event()  # set at the end: whoever hangs goes on
         at_once, lock, outer = [0], threading.Lock(), self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Quiet, BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self._send(*((404, "") if models is None else (200, {"object": "list", "data": models})))
+                self.tell(*((404, "") if models is None else (200, {"object": "list", "data": models})))
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -59,36 +59,14 @@ class Production:
                 status, answer = outer.reply(body)
                 with lock:
                     at_once[0] -= 1
-                self._send(status, answer)
+                self.tell(status, answer)
 
-            def _send(self, status: int, answer: Any) -> None:
-                payload = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
-                try:
-                    self.send_response(status)
-                    for name, value in {"Content-Length": str(len(payload)), **(headers or {})}.items():
-                        self.send_header(name, value)
-                    self.end_headers()
-                    self.wfile.write(payload)
-                except OSError:
-                    pass  # the client has given up
+            def tell(self, status: int, answer: Any) -> None:
+                payload = answer if isinstance(answer, str) else json.dumps(answer)
+                self.answer(status, payload.encode(), headers)
 
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.released.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
+        self.url = f"{self.address}/v1"
 
     @property
     def questions(self) -> list[str]:

@@ -10,9 +10,8 @@ same.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,20 +100,6 @@ def _cost(rounds: Sequence[Round]) -> int:
     return sum(one.num_arms * (one.stop - start) for one, start in zip(rounds, starts, strict=False))
 
 
-def to_dicts(rounds: Sequence[Round]) -> list[dict[str, Any]]:
-    """Plain values for the ledger; ``Round(**one)`` reads one back."""
-    return [asdict(one) for one in rounds]
-
-
-def in_order(items: Sequence[str], groups: Mapping[str, Any] | None = None, seed: int = 0) -> tuple[str, ...]:
-    """Items in a random order that depends on nothing but them and the seed, those of one group together."""
-    names = {item: item if groups is None else str(groups[item]) for item in items}
-    places = sorted(set(names.values()))
-    shuffled = np.random.default_rng(seed).permutation(len(places))
-    place = {name: int(where) for name, where in zip(places, shuffled, strict=True)}
-    return tuple(sorted(items, key=lambda item: (place[names[item]], item)))
-
-
 def next_round(rounds: Sequence[Round], scores: Mapping[str, Scores], items: Sequence[str]) -> Judging | None:
     """What is to be judged next; None at the end.
 
@@ -122,7 +107,7 @@ def next_round(rounds: Sequence[Round], scores: Mapping[str, Scores], items: Seq
         rounds: By ``schedule``.
         scores: Of every arm that takes part, in an order that decides between equal ones; empty at the start. An item
             that is there with None was judged in vain, and is not asked for again.
-        items: By ``in_order``.
+        items: In the order of judging.
 
     Returns:
         The first round that is not complete: its arms, and the items that one of them lacks. What an arm already has
@@ -136,12 +121,6 @@ def next_round(rounds: Sequence[Round], scores: Mapping[str, Scores], items: Seq
         if lacking:
             return Judging(number, tuple(here), lacking)
     return None
-
-
-def ranking(rounds: Sequence[Round], scores: Mapping[str, Scores], items: Sequence[str]) -> tuple[str, ...]:
-    """All arms, best first: those that came farthest, and among those of one round by their scores then."""
-    arms, values = tuple(scores), _values(scores, items)
-    return tuple(arms[row] for row in ranked(rounds, values))
 
 
 def standing(rounds: Sequence[Round], values: Floats) -> list[int]:

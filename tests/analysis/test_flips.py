@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.flips import Candidate, Segment, by_limit, by_worth, candidates
+from analysis.flips import Candidate, Segment, by_limit, by_worth, candidates, leaders
 
 numbers = st.integers(0, 50).map(float)
 lists = st.lists(st.tuples(numbers, numbers), min_size=1, max_size=8).map(
@@ -47,3 +47,10 @@ def test_trials_without_one_of_the_two_are_left_out() -> None:
     assert candidates(metrics, "q", "c") == (Candidate("a", 1.0, 2.0),)
     assert candidates(metrics, "q", "c", mode="min") == (Candidate("a", -1.0, 2.0),)
     assert by_limit([]) == by_worth([]) == ()
+
+
+def test_the_pareto_front_holds_what_no_other_beats() -> None:
+    points = [(1.0, 1.0), (2.0, 3.0), (2.0, 2.0), (3.0, 2.5), (4.0, 4.0)]
+    metrics = {str(place): {"c": x, "q": y} for place, (x, y) in enumerate(points)}
+    assert [one.trial for one in leaders(candidates(metrics, "q", "c", "max"))] == ["0", "1", "4"]
+    assert [one.trial for one in leaders(candidates(metrics, "q", "c", "min"))] == ["0"]

@@ -9,7 +9,6 @@ import pytest
 
 from analysis.champion import choose
 from analysis.claims import check_page
-from analysis.figures import pareto
 from analysis.importance import Importance, importance
 from analysis.report import render, write_report
 from analysis.rule import Rule
@@ -161,12 +160,6 @@ def test_a_key_that_some_trials_lack_is_judged_by_ped_anova(state: SweepState) -
 def test_three_trials_are_too_few_for_importance(home: Path) -> None:
     found = importance(synthetic(home, num_trials=3), Rule("quality/score", "max"))
     assert found == "Too few trials to tell: 3 have quality/score, 4 are needed."
-
-
-def test_the_pareto_front_holds_what_no_other_beats() -> None:
-    points = [(1.0, 1.0), (2.0, 3.0), (2.0, 2.0), (3.0, 2.5), (4.0, 4.0)]
-    assert pareto(points, "max") == [(1.0, 1.0), (2.0, 3.0), (4.0, 4.0)]
-    assert pareto(points, "min") == [(1.0, 1.0)]
 
 
 def test_scales(state: SweepState) -> None:

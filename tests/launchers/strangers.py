@@ -4,20 +4,19 @@ import json
 import os
 import socket
 import subprocess
-import threading
 import time
 from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
+from tests.loopback import Loopback, Quiet
 from tests.tracking.meters.judge.serving import Endpoint, completion, verdict
 
 
-class Hub:
+class Hub(Loopback):
     """A Hugging Face hub that answers every question for a file alike.
 
     Args:
@@ -25,33 +24,16 @@ class Hub:
     """
 
     def __init__(self, status: int, code: str = "", message: str = "") -> None:
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Quiet, BaseHTTPRequestHandler):
             def do_HEAD(self) -> None:
-                self.send_response(status)
-                for name, value in (("X-Error-Code", code), ("X-Error-Message", message), ("Content-Length", "0")):
-                    if value:
-                        self.send_header(name, value)
-                self.end_headers()
+                told = {"X-Error-Code": code, "X-Error-Message": message}
+                self.answer(status, headers={name: value for name, value in told.items() if value})
 
             def do_GET(self) -> None:
                 self.do_HEAD()
 
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
+        self.url = self.address
 
 
 def hanging_judge(stack: ExitStack) -> str:

@@ -17,8 +17,8 @@ from threading import Event
 from typing import Any, Self
 
 from sweeps.errors import InvalidInput, Problem, ServiceUnreachable
-from tracking.meters.judge.cache import VerdictCache
-from tracking.meters.judge.endpoint import BUSY, Endpoint, NoReplyError, completions
+from tracking.meters.chat import BUSY, Endpoint, NoReplyError, body_of, completions
+from tracking.meters.reply_cache import ReplyCache
 
 PATIENCE = 4  # time-outs that one request may take, its repetitions after 429 and 5xx included
 ATTEMPTS = 2  # where a reply is no chat completion
@@ -96,7 +96,7 @@ class ServedModel:
         self.model, self.max_tokens, self.concurrency = model, max_tokens, concurrency
         self.endpoint = Endpoint(completions(endpoint), headers, timeout_s, PATIENCE * timeout_s)
         self._identity = identity
-        self._cache = VerdictCache(cache)
+        self._cache = ReplyCache(cache)
         self._limit = LIMITS[0]
 
     @classmethod
@@ -128,27 +128,18 @@ class ServedModel:
         Raises:
             ServiceUnreachable: It does not answer within a time-out, refuses the key, or does not know the model.
         """
-        url, patient = self.endpoint.url, replace(self.endpoint, limit_s=self.endpoint.timeout_s)
-        try:
+        patient = replace(self.endpoint, limit_s=self.endpoint.timeout_s)
+        with self.endpoint.reaching("the incumbent", "evaluate.incumbent.timeout"):
             try:
                 reply = self.endpoint.post_once(self._hello(), self.endpoint.timeout_s)
             except urllib.error.HTTPError as error:
-                text = " ".join(error.read(300).decode(errors="replace").split())
+                text = body_of(error)
                 if error.code not in BUSY and not (error.code == 400 and self._renamed(text)):
                     said = f"answers {error.code} {error.reason}: {text}"
-                    raise ServiceUnreachable(f"the incumbent at {url} {said}") from None
+                    raise ServiceUnreachable(f"the incumbent at {self.endpoint.url} {said}") from None
                 reply = patient.post(self._hello())
             found = {"model": reply["model"]} if isinstance(reply.get("model"), str) else {}
             reply["choices"][0]["message"]
-        except NoReplyError as error:
-            raise ServiceUnreachable(f"the incumbent at {url} {error}") from None
-        except OSError as error:  # a TimeoutError among them
-            reason = getattr(error, "reason", error)
-            if isinstance(reason, TimeoutError):
-                reason = f"no answer within {self.endpoint.timeout_s:g} s (evaluate.incumbent.timeout)"
-            raise ServiceUnreachable(f"the incumbent at {url} does not answer: {reason}") from None
-        except (ValueError, LookupError, TypeError, AttributeError):
-            raise ServiceUnreachable(f"the incumbent at {url} answers, but not with a chat completion") from None
         return found | self._listed()
 
     def _listed(self) -> dict[str, str]:

@@ -21,10 +21,10 @@ from time import time
 from typing import Any
 
 from sweeps.errors import PodiumError, ServiceUnreachable
-from tracking.meters.judge.cache import VerdictCache
-from tracking.meters.judge.endpoint import NO_FORM, Endpoint, NoReplyError
+from tracking.meters.chat import NO_FORM, Endpoint, NoReplyError
 from tracking.meters.judge.verdicts import JudgeError
 from tracking.meters.metrics import Item
+from tracking.meters.reply_cache import ReplyCache
 
 ATTEMPTS = 2
 IN_A_ROW = 3  # so many questions without an answer, one after the other, and the service counts as gone
@@ -113,7 +113,7 @@ class Asker:
             }
         )
         name = f"{form.name}-{self._instrument[:16]}.jsonl"
-        self._cache = VerdictCache(cache_dir / name if cache_dir else None)
+        self._cache = ReplyCache(cache_dir / name if cache_dir else None)
 
     def ask_many(self, questions: Sequence[Question]) -> list[Reply]:
         """The replies, in order; a question that has none has its error there. Equal questions are asked once.

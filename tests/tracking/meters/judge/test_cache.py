@@ -21,8 +21,8 @@ from tests.launchers.running import ROOT
 from tests.tracking.meters.judge.serving import Endpoint, answer_in, verdict
 from tests.tracking.meters.judge.test_rubric import ITEM, PRICE, RUBRIC, judge
 from tracking.meters.judge import summary
-from tracking.meters.judge.cache import VerdictCache
 from tracking.meters.metrics import Item
+from tracking.meters.reply_cache import ReplyCache
 
 EndpointOf = Callable[..., Endpoint]
 
@@ -157,16 +157,16 @@ def test_whatever_is_torn_out_costs_only_what_it_held(
     tmp_path_factory: pytest.TempPathFactory, cut: int, length: int
 ) -> None:
     path = tmp_path_factory.mktemp("torn") / "cache.jsonl"
-    cache = VerdictCache(path)
+    cache = ReplyCache(path)
     for number in range(8):
         cache.put(f"k{number}", {"value": number, "reason": f'says "{number}" {{"key": "k'})
     content = path.read_bytes()
     ends = [place for place, byte in enumerate(content) if byte == 10]
     starts = [0, *(end + 1 for end in ends[:-1])]
     path.write_bytes(content[:cut] + content[cut + length :])
-    torn = VerdictCache(path)
+    torn = ReplyCache(path)
     torn.put("new", {"value": 1})
-    again = VerdictCache(path)
+    again = ReplyCache(path)
     assert again.get("new") == {"value": 1}
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
         untouched = end < cut or start >= cut + length

@@ -1,6 +1,6 @@
-"""Verdicts that were paid for, on disk: an append-only JSONL file for each instrument, for many threads and processes.
+"""Replies that were paid for, on disk: an append-only JSONL file, for many threads and processes.
 
-A verdict is appended, under the file's lock, and on the disk before anyone uses it, so an evaluation that is killed
+A reply is appended, under the file's lock, and on the disk before anyone uses it, so an evaluation that is killed
 pays for none twice. A line that is cut short, at the end or within, is skipped: what it held is asked for again.
 """
 
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 _START = b'{"key": "'  # of each record: a quote within a JSON string is escaped, so this stands nowhere else
 
 
-class VerdictCache:
+class ReplyCache:
     """Records by key. Safe to use from several threads, and the file from several processes.
 
     Args:

@@ -1,10 +1,10 @@
-"""An OpenAI-compatible endpoint: posting with patience, and asking at the start whether it keeps to a JSON schema."""
+"""An OpenAI-compatible endpoint, posted to with patience: a judge, or what runs in production."""
 
 import json
-import secrets
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event
 from time import monotonic
@@ -33,7 +33,7 @@ class NoReplyError(Exception):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a judge is asked. Safe to use from several threads.
+    """Where a model is asked. Safe to use from several threads.
 
     Attributes:
         url: Ends in ``/chat/completions``.
@@ -89,7 +89,7 @@ class Endpoint:
         Raises:
             NoReplyError: It will not.
         """
-        text = _body(error)
+        text = body_of(error)
         said = f"answers {error.code} {error.reason}: {text}"
         if error.code == 400 and names_the_form(text):
             # Told before MLflow can see it, which would ask again without the form and say nothing.
@@ -98,51 +98,31 @@ class Endpoint:
             raise NoReplyError(said, "all" if error.code in EVERY_REQUEST else "request")
         return said
 
-    def probe(self, model: str) -> str | None:
-        """Ask for a word that only a server that keeps to the schema can know; return what it calls its model.
+    @contextmanager
+    def reaching(self, who: str, key: str) -> Iterator[None]:
+        """Within, whatever keeps a first answer from being read is told as one error.
 
-        The word is drawn anew and stands in the schema alone, so that neither a server that ignores
-        ``response_format`` nor one that repeats itself can say it.
+        Args:
+            who: Is asked, e.g. "the judge".
+            key: Of the sweep's YAML that sets its time-out.
 
         Raises:
-            ServiceUnreachable: No answer within ``timeout_s``, the key, the model or the schema is refused, or ignored.
+            ServiceUnreachable: It is not there, does not answer in time, refuses, or answers something else.
         """
-        word = f"w{secrets.token_hex(6)}"
-        schema = {
-            "type": "object",
-            "properties": {"result": {"type": "string", "enum": [word]}},
-            "required": ["result"],
-            "additionalProperties": False,
-        }
-        form = {"type": "json_schema", "json_schema": {"name": "probe", "schema": schema, "strict": True}}
-        # No limit on tokens: some servers know it by another name only, and the form ends the answer by itself.
-        body = {
-            "model": model,
-            "messages": [{"role": "user", "content": "Give an integer from 0 to 5 as result."}],
-            "response_format": form,
-        }
+        at = f"{who} at {self.url}"
         try:
-            reply = self.post_once(body, self.timeout_s)
-            content = reply["choices"][0]["message"]["content"]
-            served = reply.get("model")
+            yield
+        except NoReplyError as error:
+            raise ServiceUnreachable(f"{at} {error}") from None
         except urllib.error.HTTPError as error:
-            text = _body(error)
-            if error.code == 400 and names_the_form(text):
-                rule = f"the judge at {self.url} refuses response_format, {NO_FORM} ({text})"
-                raise ServiceUnreachable(rule) from None
-            raise ServiceUnreachable(f"the judge at {self.url} answers {error.code} {error.reason}: {text}") from None
+            raise ServiceUnreachable(f"{at} answers {error.code} {error.reason}: {body_of(error)}") from None
         except OSError as error:  # a TimeoutError among them
             reason = getattr(error, "reason", error)
             if isinstance(reason, TimeoutError):
-                reason = f"no answer within {self.timeout_s:g} s (evaluate.judge.timeout)"
-            raise ServiceUnreachable(f"the judge at {self.url} does not answer: {reason}") from None
+                reason = f"no answer within {self.timeout_s:g} s ({key})"
+            raise ServiceUnreachable(f"{at} does not answer: {reason}") from None
         except (ValueError, LookupError, TypeError, AttributeError):
-            raise ServiceUnreachable(f"{self.url} answers, but not with a chat completion") from None
-        if not _is_the_word(content, word):
-            shown = " ".join(str(content).split())[:80]
-            rule = f"the judge at {self.url} ignores response_format (it replied {shown!r}), {NO_FORM}"
-            raise ServiceUnreachable(rule)
-        return served if isinstance(served, str) and served else None
+            raise ServiceUnreachable(f"{at} answers, but not with a chat completion") from None
 
 
 def completions(endpoint: str) -> str:
@@ -156,14 +136,8 @@ def names_the_form(refusal: str) -> bool:
     return any(word in refusal for word in ("response_format", "json_schema", "structured output"))
 
 
-def _is_the_word(content: Any, word: str) -> bool:
-    try:
-        return bool(json.loads(content) == {"result": word})
-    except (ValueError, TypeError, RecursionError):
-        return False
-
-
-def _body(error: urllib.error.HTTPError) -> str:
+def body_of(error: urllib.error.HTTPError) -> str:
+    """The beginning of what a refusal says. Reads it: a second call has nothing."""
     try:
         return " ".join(error.read(300).decode(errors="replace").split())
     except OSError:

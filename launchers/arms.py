@@ -35,7 +35,7 @@ class Arms:
         self.pools = built.pools
         self.pool = built.pools[0]  # whose price evaluations have
         self.evaluate_stopped = self._evaluate.stopped
-        self.metric = built.sweep.spec.objective[0]
+        self.metric, self.mode = built.sweep.spec.objective
         self.has_incumbent = built.incumbent is not None
 
     @cached_property

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from analysis.champion import shortlist
 from analysis.confirmation import dev_scores
 from analysis.decision.halving import next_round
+from analysis.decision.scores import Scores
 from launchers.arms import Arms
 from launchers.evaluation import item_of, read_rows
 from launchers.evaluators import Evaluators
+from sweeps.fields import Mode
 from tracking.ledger import Ledger, SweepState
 
 Look = Callable[[], None]
@@ -32,7 +34,7 @@ def judge_contenders(
         return  # nobody is left to choose among
     while True:
         scores = dev_scores(ledger.read(), arms.metric)
-        taking_part = {trial: scores[trial] for trial in running if trial in scores}
+        taking_part = {trial: more_is_better(scores[trial], arms.mode) for trial in running if trial in scores}
         following = next_round(rounds, taking_part, items)
         if following is None:
             return
@@ -47,6 +49,13 @@ def judge_contenders(
         evaluators.run(todo, look)
         if _evaluated(ledger.read()) == before:
             return  # all of them failed, which the ledger says
+
+
+def more_is_better(scores: Scores, mode: Mode) -> Scores:
+    """Scores as halving takes them: of a metric that is looked for at its lowest, the negatives."""
+    if mode == "max":
+        return scores
+    return {item: None if value is None else -value for item, value in scores.items()}
 
 
 def _evaluated(state: SweepState) -> int:

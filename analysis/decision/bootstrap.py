@@ -102,7 +102,10 @@ def estimate(
     mean = float(sums.sum() / sizes.sum())
     residuals = sums - mean * sizes
     residuals[np.abs(residuals) <= _ROUNDING * np.max(np.abs(sums))] = 0.0
-    se = float(_distance_and_se(np.ones((1, sums.size)), residuals, sizes)[1][0])
+    # Squares of very small residuals would vanish. A power of two changes no digit.
+    exponent = int(np.frexp(np.max(np.abs(residuals)))[1])
+    residuals = np.ldexp(residuals, -exponent)
+    se = float(np.ldexp(_distance_and_se(np.ones((1, sums.size)), residuals, sizes)[1][0], exponent))
     if sums.size < max(2, min_clusters):
         return Estimate(kept.size, sums.size, num_missing, mean, se if sums.size > 1 else None, np.empty(0))
     draws = np.sort(np.abs(_studentised(residuals, sizes, num_draws, seed)))

@@ -51,6 +51,7 @@ help:
 	@echo 'make demo       install what is missing, then run the demo sweep (20 trials on this machine'\''s CPU)'
 	@echo 'make test       install what is missing, then lint, types, import rules and tests'
 	@echo 'make test-slow  the tests that take minutes'
+	@echo 'make test-properties  the property tests, 1,000 new examples each'
 	@echo 'make lint       ruff, mypy and import-linter alone'
 	@echo 'make bench      measure the packed engine on this machine'\''s CPU, into tests/benchmarks/results/'
 	@echo 'make bench-gpu  the same on an NVIDIA GPU, which needs 60 GiB of memory'
@@ -81,6 +82,9 @@ test: lint
 
 test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -m slow
+
+test-properties: $(STAMP)
+	@HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -m hypothesis --timeout=1800
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.benchmarks

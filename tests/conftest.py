@@ -1,11 +1,19 @@
 """What tests of several rooms share."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.launchers.running import Finished, loaded, podium, write_sweep
 from tests.storage import Server, moto, rclone
+
+# `make test` tries the same examples each time, so that what fails is what changed; `make test-properties` draws
+# others. No deadline: other programs may have the cores.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("search", max_examples=1000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture(scope="module", params=["moto", "rclone"])

@@ -167,7 +167,7 @@ def test_weights_that_are_not_finite_are_refused(bundle: Path, tiny: Tiny, value
         verify(bundle, tiny.base)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_flipped_bit_in_any_file_is_caught_and_named(toy: Path, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(sorted(path for path in toy.rglob("*") if path.is_file())))

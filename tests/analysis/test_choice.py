@@ -60,7 +60,7 @@ rules = st.builds(
 OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(sweeps(), rules)
 def test_a_champion_keeps_every_constraint_and_nobody_qualified_is_better(state: SweepState, rule: Rule) -> None:
     choice = choose(state, rule)
@@ -88,7 +88,7 @@ def test_a_champion_keeps_every_constraint_and_nobody_qualified_is_better(state:
     json.dumps(choice.to_dict(), allow_nan=False)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(sweeps(), rules)
 def test_a_leaderboard_is_a_sorted_permutation(state: SweepState, rule: Rule) -> None:
     board = leaderboard(state, rule)
@@ -110,7 +110,7 @@ def test_a_leaderboard_is_a_sorted_permutation(state: SweepState, rule: Rule) ->
 
 
 @given(sweeps())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_outcome_does_not_hang_on_the_order_of_events(state: SweepState) -> None:
     turned = replace(state, trials=dict(reversed(state.trials.items())))
     assert choose(turned).ranking == choose(state).ranking

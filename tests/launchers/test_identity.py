@@ -71,7 +71,7 @@ def learns_from(sweep: Sweep) -> dict[str, Any]:
     return groups
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(one=st.lists(changes(OF_TRAINING), max_size=3), other=st.lists(changes(OF_TRAINING), max_size=3))
 def test_ids_are_equal_exactly_if_all_training_keys_are(
     facts: RecipeFacts, one: list[tuple[str, Any]], other: list[tuple[str, Any]]
@@ -92,7 +92,7 @@ def test_each_training_key_counts(facts: RecipeFacts, key: str) -> None:
     assert id_of(facts, {**decay, key: other}) != id_of(facts, decay)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(change=changes(OF_OTHER_GROUPS))
 def test_where_and_how_it_runs_and_what_is_generated_does_not_count(
     facts: RecipeFacts, change: tuple[str, Any]
@@ -100,7 +100,7 @@ def test_where_and_how_it_runs_and_what_is_generated_does_not_count(
     assert id_of(facts, dict([change])) == id_of(facts, {})
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     trials=st.integers(1, 100),
     seed=st.integers(0, 99),
@@ -117,7 +117,7 @@ def test_pool_search_evaluation_and_number_do_not_count(
     assert id_of(facts, {}, more, number) == id_of(facts, {})
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(order=st.permutations(["optimizer.lr", "lora.rank", "train.seed", "optimizer.weight_decay"]))
 def test_the_order_of_keys_does_not_count(facts: RecipeFacts, order: list[str]) -> None:
     values = {"optimizer.lr": 0.01, "lora.rank": 4, "train.seed": 3, "optimizer.weight_decay": 0.1}

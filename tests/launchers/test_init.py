@@ -74,7 +74,7 @@ def refusal(data: Path) -> str | None:
     return None
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     NAMES, st.sampled_from(sorted(ANSWERS)), st.integers(1, 400), st.none() | FIELDS, st.booleans(), st.integers(1, 150)
 )

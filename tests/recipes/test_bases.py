@@ -58,7 +58,7 @@ def test_pickled_weights_are_never_loaded(folder: Path) -> None:
     )
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_weights_that_were_cut_anywhere_are_refused(original: Path, tmp_path: Path, data: st.DataObject) -> None:
     folder = Path(shutil.copytree(original, tmp_path / "base", dirs_exist_ok=True))

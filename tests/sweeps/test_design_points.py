@@ -26,7 +26,7 @@ space:
 """
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     space=st.sampled_from([WIDE, SMALL]),
     algorithm=st.sampled_from(["random", "tpe", "nsga2"]),

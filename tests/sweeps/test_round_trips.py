@@ -37,7 +37,6 @@ def as_mapping(distribution: Distribution) -> dict[str, Any] | None:
     return None
 
 
-@settings(deadline=None)
 @given(distributions)
 def test_a_mapping_in_the_form_of_wandb_is_the_distribution_that_it_names(distribution: Distribution) -> None:
     mapping = as_mapping(distribution)
@@ -58,7 +57,7 @@ terms = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(terms, min_size=1, max_size=3).map(lambda found: Condition(tuple(found))))
 def test_a_condition_is_read_as_it_describes_itself(condition: Condition) -> None:
     again = parse_condition(condition.describe())
@@ -138,7 +137,7 @@ def printed(space: Space) -> dict[str, Any]:
     }
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(block=written_spaces())
 def test_any_space_is_read_as_it_is_printed(make_sweep: Make, block: dict[str, Any]) -> None:
     space = make_sweep(f"space: {json.dumps(block)}").space
@@ -148,7 +147,7 @@ def test_any_space_is_read_as_it_is_printed(make_sweep: Make, block: dict[str, A
     assert printed(again) == printed(space)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.dictionaries(st.sampled_from(list(WRITTEN)), st.one_of(plain, st.text(max_size=20)), min_size=1))
 def test_what_is_no_space_is_refused_in_words(make_sweep: Make, block: dict[str, Any]) -> None:
     """Whatever is written under ``space``, it is a space or a list of problems; nothing else is ever raised."""

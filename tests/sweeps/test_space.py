@@ -39,7 +39,7 @@ def test_a_false_condition_gives_otherwise_or_the_neutral_value_or_the_default(m
         space.complete({"train.seed": 1})
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(coordinates=st.fixed_dictionaries(dict.fromkeys(KEYS, st.floats(0, 1))))
 def test_completing_is_idempotent_and_stays_within_the_space(make_sweep: Make, coordinates: dict[str, float]) -> None:
     space = make_sweep(SPACE).space

@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.distributions import Choice, Distribution, Fixed, IntRange, LogUniform, QUniform, Uniform
@@ -50,7 +50,6 @@ distributions: st.SearchStrategy[Distribution] = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(plain)
 def test_a_value_is_read_as_it_is_written(value: Any) -> None:
     read = parse_value(format_value(value))
@@ -58,7 +57,6 @@ def test_a_value_is_read_as_it_is_written(value: Any) -> None:
     assert type(read) is type(value)
 
 
-@settings(deadline=None)
 @given(distributions)
 def test_a_distribution_is_read_as_it_describes_itself(distribution: Distribution) -> None:
     again = parse_distribution(distribution.describe())
@@ -66,13 +64,11 @@ def test_a_distribution_is_read_as_it_describes_itself(distribution: Distributio
     assert again.describe() == distribution.describe()
 
 
-@settings(deadline=None)
 @given(distributions, st.floats(0, 1))
 def test_samples_are_contained(distribution: Distribution, u: float) -> None:
     assert distribution.contains(distribution.sample(u))
 
 
-@settings(deadline=None)
 @given(distributions)
 def test_a_finite_distribution_gives_all_its_values_and_no_other(distribution: Distribution) -> None:
     if distribution.size is None:

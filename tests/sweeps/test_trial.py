@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.facts import KeyFacts, RecipeFacts
@@ -41,7 +41,6 @@ def _effective(point: dict[str, Any]) -> tuple[Any, ...]:
     return name, float(point["optimizer.lr"]), decay, tuple(point["lora.targets"]), point["train.batch_size"]
 
 
-@settings(deadline=None)
 @given(left=values, right=values)
 def test_ids_are_equal_exactly_if_the_trials_train_the_same(
     make_sweep: Make, left: dict[str, Any], right: dict[str, Any]

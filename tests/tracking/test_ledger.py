@@ -187,7 +187,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(EVENTS, max_size=12), st.data())
 def test_any_prefix_after_the_sweeps_line_can_be_read(events: list[dict[str, Any]], data: st.DataObject) -> None:
     """A writer may die at any byte; what is left is a sweep as it was some lines ago."""

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -18,7 +18,6 @@ rows = st.integers(1, 40).flatmap(
 )
 
 
-@settings(deadline=None)
 @given(rows, st.integers(0, 5))
 def test_identical_arms_are_not_told_apart(both: tuple[Floats, Floats], seed: int) -> None:
     found = paired(both[0], both[0], num_draws=DRAWS, seed=seed)
@@ -30,7 +29,6 @@ def test_identical_arms_are_not_told_apart(both: tuple[Floats, Floats], seed: in
         assert found.num_clusters < 10
 
 
-@settings(deadline=None)
 @given(rows, st.integers(1, 4))
 def test_swapped_arms_give_the_same_with_the_other_sign(both: tuple[Floats, Floats], size: int) -> None:
     groups = np.arange(both[0].size) // size
@@ -48,7 +46,6 @@ def test_swapped_arms_give_the_same_with_the_other_sign(both: tuple[Floats, Floa
         assert other.interval() == (-interval[1], -interval[0])
 
 
-@settings(deadline=None)
 @given(rows)
 def test_what_is_missing_in_either_arm_is_as_if_it_were_not_there(both: tuple[Floats, Floats]) -> None:
     first, second = both
@@ -59,7 +56,6 @@ def test_what_is_missing_in_either_arm_is_as_if_it_were_not_there(both: tuple[Fl
     assert (found.mean, found.se, found.p, found.interval()) == (kept.mean, kept.se, kept.p, kept.interval())
 
 
-@settings(deadline=None)
 @given(rows)
 @example((np.zeros(10), np.array([0.0, *[9.53176604e-196] * 9])))  # whose squares vanish
 def test_p_is_below_a_level_where_the_interval_excludes_zero(both: tuple[Floats, Floats]) -> None:

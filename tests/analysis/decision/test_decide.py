@@ -127,7 +127,7 @@ def test_arms_that_are_one_are_a_tie() -> None:
     assert "more than 10,000 more items" in outcome.why[-1]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from([1.0, 1.1, 1.3, 2.0]), min_size=5, max_size=5), st.sampled_from([12, 60]))
 def test_for_all_outcomes(means: list[float], n: int) -> None:
     outcome = decide(RULE, drawn(n, **dict(zip(RULE.arms, means, strict=True))))

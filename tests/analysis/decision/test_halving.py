@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.decision.halving import (
@@ -27,7 +27,6 @@ def cost(rounds: tuple[Round, ...]) -> int:
     return spent
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 40), st.integers(1, 600), st.integers(0, 20_000), st.integers(1, 5), st.sampled_from([1.3, 2.0, 3.0])
 )

@@ -45,7 +45,7 @@ def full(rows: list[dict[str, Any]], **data: Any) -> SplitRows | None:
     return None
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(GROUPS, st.integers(0, 5))
 def test_no_group_is_on_two_sides_and_no_row_is_lost(groups: list[Any], seed: int) -> None:
     splits = full(rows_of(groups), group="shelf", seed=seed, **HALVES)
@@ -60,7 +60,7 @@ def test_no_group_is_on_two_sides_and_no_row_is_lost(groups: list[Any], seed: in
     assert splits.identity == split(rows_of(groups), group="shelf", seed=seed, **HALVES).identity
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(GROUPS, GROUPS, st.integers(0, 5))
 def test_adding_rows_never_moves_an_old_one(groups: list[Any], more: list[Any], seed: int) -> None:
     before = full(rows_of(groups), group="shelf", seed=seed, **HALVES)

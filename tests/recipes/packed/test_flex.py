@@ -62,7 +62,7 @@ def test_other_trees_in_one_batch_and_padding() -> None:
     check(layouts, max(len(layout.ids) for layout in layouts) + 3, 4)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     trials=st.lists(
         st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=24), min_size=1, max_size=6), min_size=1, max_size=3

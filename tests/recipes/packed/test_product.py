@@ -22,7 +22,7 @@ def foreign(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_onednn
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(1, 3), st.sampled_from([64, 96, 320]), st.integers(1, 48), st.integers(1, 48), st.integers(0, 99))
 def test_both_ways_give_the_same(trials: int, rows: int, width: int, out: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -31,8 +31,12 @@ def read(answer: str) -> Any:
     return value if isinstance(value, dict | list) else None
 
 
-def written(value: Any) -> str:
-    """JSON as the rows of the data have it."""
+def written(value: Any, like: str = "") -> str:
+    """JSON in the spacing of another answer (dense, wide or indented): a planted defect is not known by its commas."""
+    found = read(like)
+    for indent in (None, 2, 4):
+        if found is not None and json.dumps(found, ensure_ascii=False, indent=indent) == like.strip():
+            return json.dumps(value, ensure_ascii=False, indent=indent)
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -63,7 +67,7 @@ def missing_element(row: dict[str, Any], answer: str) -> str | None:
     draw = dice("missing_element", row)
     chosen = draw.choice(lists)
     del chosen[draw.randrange(len(chosen))]
-    return written(value)
+    return written(value, answer)
 
 
 def padding(row: dict[str, Any], answer: str) -> str | None:
@@ -83,7 +87,7 @@ def padding(row: dict[str, Any], answer: str) -> str | None:
         value["note" if "note" not in value else "more"] = more
     else:
         value.append(value[-1] if value else more)
-    return written(value)
+    return written(value, answer)
 
 
 def truncation(row: dict[str, Any], answer: str) -> str | None:

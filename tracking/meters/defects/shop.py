@@ -35,7 +35,7 @@ def swapped_gender(row: dict[str, Any], answer: str) -> str | None:
     entry = dice("swapped_gender", row).choice(gendered)
     entry["category"] = _swap(entry["category"])
     entry["products"] = [_swap(title) for title in entry["products"]]
-    return written({"proposal": proposal})
+    return written({"proposal": proposal}, answer)
 
 
 def _swap(text: str) -> str:
@@ -50,7 +50,7 @@ def gift_card(row: dict[str, Any], answer: str) -> str | None:
     draw = dice("gift_card", row)
     products = draw.choice(proposal)["products"]
     products[draw.randrange(len(products))] = draw.choice(_GIFT_CARDS)
-    return written({"proposal": proposal})
+    return written({"proposal": proposal}, answer)
 
 
 def missing_category(row: dict[str, Any], answer: str) -> str | None:
@@ -59,7 +59,7 @@ def missing_category(row: dict[str, Any], answer: str) -> str | None:
     if proposal is None or len(proposal) < 2:
         return None
     del proposal[dice("missing_category", row).randrange(len(proposal))]
-    return written({"proposal": proposal})
+    return written({"proposal": proposal}, answer)
 
 
 def invented_product(row: dict[str, Any], answer: str) -> str | None:
@@ -85,7 +85,7 @@ def invented_product(row: dict[str, Any], answer: str) -> str | None:
         title_of(like.gender, brand, series, like.attribute, noun) for brand in BRANDS for series in BRANDS[brand]
     )
     products[place] = draw.choice([title for title in invented if title not in titles()])
-    return written({"proposal": proposal})
+    return written({"proposal": proposal}, answer)
 
 
 def padding(row: dict[str, Any], answer: str) -> str | None:
@@ -104,7 +104,7 @@ def padding(row: dict[str, Any], answer: str) -> str | None:
         while kind == "too long" and len(entry["explanation"]) <= _LONGEST:
             more = more[1:]
             entry["explanation"] += f" {more[0]}"
-    return written({"proposal": proposal})
+    return written({"proposal": proposal}, answer)
 
 
 @cache

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import tracking.meters.defects as package
@@ -150,6 +150,11 @@ JSON = st.recursive(
 )
 
 
+def spaced(value: Any) -> list[str]:
+    """A value as models write it: dense, wide, indented."""
+    return [text_of(value), *(json.dumps(value, ensure_ascii=False, indent=indent) for indent in (None, 2, 4))]
+
+
 def numbered(answer: str) -> dict[str, Any]:
     return {"id": str(len(answer)), "reference": answer}
 
@@ -178,13 +183,16 @@ def test_a_list_can_lack_an_element(value: Any) -> None:
 
 
 @given(JSON | st.text())
+@example([[], [], [], []])
 def test_padding_says_more(value: Any) -> None:
-    for answer in (text_of(value), str(value)):
+    for answer in {*spaced(value), str(value)}:
         longer = BUILT_IN["padding"].plant(numbered(answer), answer)
-        if longer is not None:
-            assert len(longer.rstrip()) > len(answer.rstrip())
-            if isinstance(value, dict | list) and answer == text_of(value):
-                assert type(json.loads(longer)) is type(value), "JSON stays JSON"
+        if longer is None:
+            continue
+        assert len(longer.rstrip()) > len(answer.rstrip())
+        if isinstance(value, dict | list) and answer in spaced(value):
+            assert type(json.loads(longer)) is type(value), "JSON stays JSON"
+            assert longer in spaced(json.loads(longer)), "in the spacing it had"
 
 
 @given(st.text())

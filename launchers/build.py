@@ -32,6 +32,7 @@ class Built:
     text: str  # the YAML as it was written
     overrides: tuple[str, ...]
     incumbent: InUse | None = None
+    serving: Pool | None = None  # what the champion is to be served on; None without ``traffic``
 
 
 def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_dir: Path | None = None) -> Built:
@@ -64,7 +65,7 @@ def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_
         facts, rows = recipe_facts(settings, base_dir, home.cache_folder())
     except InvalidInput as error:
         raise loaded.error(*(_at_its_line(loaded, problem) for problem in error.problems)) from None
-    pools = load_pools(base_dir / "pools")
+    pools = _pools(loaded, base_dir)
     sweep = resolve(loaded, facts, pools, yes=yes)
     _refuse_swept(loaded, sweep)
     engine = sweep.settings["engine"]
@@ -83,7 +84,17 @@ def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_
         raise loaded.error(loaded.problem(("pools",), f"{rule}, but got {', '.join(written)}", "write two sweeps"))
     _check_recipes(loaded, sweep)
     incumbent = _incumbent(loaded, sweep, base_dir)
-    return Built(sweep, rows, sweep.pools, base_dir, path.read_text(encoding="utf-8"), tuple(overrides), incumbent)
+    text = path.read_text(encoding="utf-8")
+    traffic = sweep.spec.traffic
+    serving = (pools[traffic.pool] if traffic.pool else sweep.pools[0]) if traffic else None
+    return Built(sweep, rows, sweep.pools, base_dir, text, tuple(overrides), incumbent, serving)
+
+
+def _pools(loaded: LoadedSpec, base_dir: Path) -> dict[str, Pool]:
+    """Every pool, priced by the sweep's own list where it names one."""
+    written = loaded.source.values.get("prices")
+    path = Path(written).expanduser() if isinstance(written, str) and written else None
+    return load_pools(base_dir / "pools", base_dir / path if path else None)
 
 
 def _incumbent(loaded: LoadedSpec, sweep: Sweep, base_dir: Path) -> InUse | None:

@@ -1,60 +1,57 @@
 """Pools: the kinds of machine that trials run on, and how many units of each a Ray cluster has."""
 
-import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
-from sweeps.errors import InvalidInput, Problem, nearest
-from sweeps.facts import Pool, Price, Speed
+from launchers.prices import named_price, read_prices, shipped_prices
+from launchers.problems import in_words
+from sweeps.errors import InvalidInput, Problem
+from sweeps.facts import Pool, Speed
+from sweeps.pricing import Price
 
 SHIPPED = Path(__file__).parent / "pools"
 LABEL = "ray.io/accelerator-type"
 
 
-def load_pools(extra: Path | None = None) -> dict[str, Pool]:
+def load_pools(extra: Path | None = None, prices: Path | None = None) -> dict[str, Pool]:
     """Every pool by name: those that ship, and those of a ``pools/`` folder beside the sweep, which win.
 
+    Args:
+        extra: That folder.
+        prices: A price list of the user's own. An entry that is called like a pool is that pool's price, whatever its
+            file says; the others can be named in pool files, before those that ship.
+
     Raises:
-        InvalidInput: A pool file is not as it must be.
+        InvalidInput: A pool file, or the price list, is not as it must be.
     """
+    own = read_prices(prices) if prices else {}
+    known = {**shipped_prices(), **own}
     pools: dict[str, Pool] = {}
     for folder in [SHIPPED, *([extra] if extra and extra.is_dir() else [])]:
         for path in sorted(folder.glob("*.yaml")):
-            pools[path.stem] = _load(path)
+            pools[path.stem] = _load(path, known, own.get(path.stem))
     return pools
 
 
-def _load(path: Path) -> Pool:
+def _load(path: Path, known: dict[str, Price], own: Price | None) -> Pool:
     try:
         content = yaml.safe_load(path.read_bytes())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidInput(Problem(str(path), f"is not YAML: {' '.join(str(error).split())}")) from None
     if not isinstance(content, dict):
         raise InvalidInput(Problem(str(path), "must be a block of keys", f"as in {SHIPPED / 'cpu.yaml'}"))
-    price = content.get("price")
-    if isinstance(price, dict) and "date" in price:
-        content = {**content, "price": {**price, "date": str(price["date"])}}  # YAML reads it as a date
+    price = own or content.get("price")
+    if isinstance(price, str):
+        price = named_price(price, known, path)
     try:
-        return Pool.model_validate({"name": path.stem, **content})
+        return Pool.model_validate({"name": path.stem, **content, **({"price": price} if price is not None else {})})
     except ValidationError as error:
-        raise InvalidInput(list(map(_in_words, error.errors(include_url=False))), str(path)) from None
-
-
-def _in_words(entry: ErrorDetails) -> Problem:
-    *block, key = map(str, entry["loc"])
-    where = ".".join([*block, key])
-    if entry["type"] == "extra_forbidden":
-        models: dict[str, type[BaseModel]] = {"price": Price, "speed": Speed}
-        valid = tuple(models.get("".join(block), Pool).model_fields)
-        return Problem(where, f'unknown key "{key}"', nearest(key, valid))
-    if entry["type"] == "missing":
-        return Problem(where, "is missing")
-    return Problem(where, f"{entry['msg'][:1].lower()}{entry['msg'][1:]}, but got {reprlib.repr(entry['input'])}")
+        found = [in_words(one, Pool, price=Price, speed=Speed) for one in error.errors(include_url=False)]
+        raise InvalidInput(found, str(path)) from None
 
 
 def units(pool: Pool, nodes: Iterable[dict[str, Any]]) -> int:

@@ -99,6 +99,7 @@ def sweep_event(built: Built, paths: dict[str, Path]) -> dict[str, Any]:
             for split in splits.SPLITS
         },
         "pools": {pool.name: pool.model_dump(mode="json") for pool in built.pools},
+        "serving": built.serving.model_dump(mode="json") if built.serving else None,
         "base_dir": str(built.base_dir),
         "overrides": list(built.overrides),
         "code_commit": commit(),

@@ -12,7 +12,15 @@ from sweeps.trial import make_trial
 from sweeps.values import lookup
 from tracking.ledger import SweepState, TrialState
 
-COMPARED_FACTS = ("base_identity", "start_identity", "data_identity", "evaluation_files", "incumbent", "pools")
+COMPARED_FACTS = (
+    "base_identity",
+    "start_identity",
+    "data_identity",
+    "evaluation_files",
+    "incumbent",
+    "pools",
+    "serving",
+)
 SHOWN_LENGTH = 60
 
 

@@ -5,15 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-
-class Price(BaseModel):
-    """A dated, sourced price of one hour of one unit (a GPU; on a CPU pool, a core) in US$."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    usd_per_hour: float = Field(ge=0)
-    date: str
-    source: str
+from sweeps.pricing import Price
 
 
 class Speed(BaseModel):
@@ -34,7 +26,7 @@ class Pool(BaseModel):
     device: Literal["cpu", "gpu"]
     accelerator: str | None = None  # the value of Ray's node label ``ray.io/accelerator-type``; None on a CPU pool
     memory_gb: float = Field(gt=0)  # of one unit
-    price: Price
+    price: Price  # of one unit; in a pool's file also the name of an entry of launchers/prices/
     speed: Speed
     startup_s: float = Field(ge=0)  # from the start of a trial's process to its first step
 

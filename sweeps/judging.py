@@ -1,6 +1,5 @@
 """The judge's block of a sweep YAML."""
 
-import datetime
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -9,21 +8,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from sweeps.errors import nearest
 from sweeps.fields import Amount, Block, Text, Url, VariableName, as_tuple, broken_rule, duration_s, empty_block
 from sweeps.grammar import quote
+from sweeps.pricing import TokenPrice
 
 LEVELS = tuple(str(level) for level in range(6))
-
-
-def _day(value: Any) -> Any:
-    """YAML reads 2026-11-25 as a date."""
-    return value.isoformat() if isinstance(value, datetime.date) else value
-
-
-def _date(value: str) -> str:
-    try:
-        datetime.date.fromisoformat(value)
-    except ValueError:
-        raise broken_rule(f"must be a date, but got {quote(value)}", "write it like 2026-11-25") from None
-    return value
 
 
 def _rubric(value: Any) -> Any:
@@ -92,15 +79,6 @@ def _unless_panel(value: Any, info: ValidationInfo) -> Any:
 Rubric = Annotated[Text, BeforeValidator(_rubric)]
 
 Parameters = Annotated[dict[str, Any], AfterValidator(_parameters)]
-
-
-class TokenPrice(Block):
-    """A dated, sourced price of a model's tokens, in US$ for each million."""
-
-    input_usd_per_1m: Annotated[float, Field(ge=0)]
-    output_usd_per_1m: Annotated[float, Field(ge=0)]
-    source: Text
-    date: Annotated[str, BeforeValidator(_day), AfterValidator(_date)]
 
 
 class Calibration(Block):

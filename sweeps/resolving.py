@@ -79,6 +79,9 @@ def _check_pools(loaded: LoadedSpec, pools: Mapping[str, Pool], report: Report) 
     for index, name in enumerate(written if isinstance(written, list) else [written]):
         if isinstance(name, str) and name and name not in pools:
             report(("pools", index), f'unknown pool "{name}"', nearest(name, tuple(pools)))
+    serving = loaded.source.block("traffic").get("pool")
+    if isinstance(serving, str) and serving and serving not in pools:
+        report(("traffic", "pool"), f'unknown pool "{serving}"', nearest(serving, tuple(pools)))
 
 
 def _whole_grid(sweep: Sweep, is_limited: bool, report: Report) -> Sweep:

@@ -10,6 +10,7 @@ from sweeps.evaluating import Evaluate
 from sweeps.fields import Amount, Block, Count, Mode, Names, Text, broken_rule, duration_s, empty_block
 from sweeps.grammar import quote
 from sweeps.metrics import find_metric
+from sweeps.pricing import Traffic
 
 MAX_TRIALS = 100_000
 
@@ -244,6 +245,8 @@ class SweepSpec(Block):
         retries: How often a failed trial is tried again, each time from its last checkpoint.
         give_up_after: The sweep stops itself when this many trials in a row fail the same way.
         concurrency: The most trials at once; None for as many as the machines hold.
+        prices: A price list of one's own, see ``launchers.prices``.
+        traffic: What the champion is to serve; None for no dollars of serving.
     """
 
     name: Annotated[str, AfterValidator(_folder_name)]
@@ -260,6 +263,8 @@ class SweepSpec(Block):
     retries: Annotated[int, Field(ge=0, le=100)] = 1
     give_up_after: Count = 3
     concurrency: Count | None = None
+    prices: Text | None = None
+    traffic: Traffic | None = None
 
     @property
     def early_stopping(self) -> StopEarly | None:

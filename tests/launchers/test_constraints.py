@@ -15,7 +15,8 @@ from launchers.halt import Halt
 from launchers.halving import Halving
 from launchers.pools import LABEL
 from launchers.recorder import Recorder
-from sweeps.facts import Pool, Price, Speed
+from sweeps.facts import Pool, Speed
+from sweeps.pricing import Price
 from sweeps.schema import Constraint
 from tests.launchers.running import podium
 from tracking.ledger import FORMAT, Ledger, State, SweepState, read
@@ -148,7 +149,10 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def pool(name: str, usd_per_hour: float) -> Pool:
-    price, speed = Price(usd_per_hour=usd_per_hour, date="", source=""), Speed(achieved_tflops=1, source="")
+    price, speed = (
+        Price(usd_per_hour=usd_per_hour, date="2026-11-01", source="a list"),
+        Speed(achieved_tflops=1, source=""),
+    )
     return Pool(name=name, device="gpu", accelerator=name, memory_gb=80, price=price, speed=speed, startup_s=0)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from sweeps.facts import KeyFacts, Pool, Price, RecipeFacts, Speed
+from sweeps.facts import KeyFacts, Pool, RecipeFacts, Speed
 from sweeps.loading import check_source
+from sweeps.pricing import Price
 from sweeps.source import parse_source
 from sweeps.spec import Sweep, resolve
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.facts import Pool, Price, Speed
+from sweeps.facts import Pool, Speed
+from sweeps.pricing import Price
 from tracking.ledger import CostEntry, SweepState
 from tracking.meters.cost import cost_of, idle_seconds, summary, trial_cost
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.errors import InvalidInput, Problem
+from sweeps.pricing import TokenPrice
 from tracking.meters.chat import Endpoint, completions
 from tracking.meters.judge.asking import Asker, Form, Question, Reply
 from tracking.meters.judge.pairwise import PAIRWISE, combined, orders
@@ -115,8 +116,7 @@ class RubricJudge:
         price = self._settings.get("price")
         if price is None or reply.tokens_in is None or reply.tokens_out is None:
             return None
-        usd = reply.tokens_in * price["input_usd_per_1m"] + reply.tokens_out * price["output_usd_per_1m"]
-        return float(usd / 1e6)
+        return TokenPrice.model_validate(price).usd(reply.tokens_in, reply.tokens_out)
 
     @cached_property
     def _scoring(self) -> Asker:

@@ -7,11 +7,10 @@ from pathlib import Path
 import yaml
 
 from launchers import checkpoints
-from sweeps.facts import Pool
 from sweeps.sweep import Sweep
 from sweeps.trial import Trial, make_trial
 from tracking.ledger import Ledger, State, SweepState, TrialState
-from tracking.meters.cost import cost_of, trial_cost
+from tracking.meters.cost import trial_cost
 
 UNFINISHED = (State.PENDING, State.RUNNING, State.PAUSED, State.PREEMPTED, State.EVALUATING)
 
@@ -96,21 +95,3 @@ def write_settings(folder: Path, trial: Trial) -> None:
     part = path.with_suffix(".part")
     part.write_text(text, encoding="utf-8")
     part.replace(path)
-
-
-def charge_lost_session(ledger: Ledger, state: SweepState) -> None:
-    """Charge the trials that ran when a driver was killed, from their start to when it was last heard of.
-
-    Args:
-        ledger: Open for writing.
-        state: As that driver left it.
-    """
-    if not state.sessions or state.sessions[-1].ended is not None:
-        return
-    pools = {name: Pool.model_validate(pool) for name, pool in state.facts.get("pools", {}).items()}
-    for trial in state.every_trial.values():
-        if trial.state is State.RUNNING and trial.running_since is not None and pools:
-            pool = pools.get(trial.pool) or next(iter(pools.values()))
-            units = state.recipe["parallel"]["gpus"] if pool.device == "gpu" else 1
-            seconds = max(0.0, state.sessions[-1].last - trial.running_since)
-            ledger.append("cost", **vars(cost_of("training", pool, seconds * units, trial.id)))

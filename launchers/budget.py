@@ -20,8 +20,8 @@ class Spending:
     @classmethod
     def of(cls, state: SweepState) -> "Spending":
         """Before the session that is just beginning."""
-        work = [entry for entry in state.costs if entry.kind in ("training", "failed")]
-        wall_s = sum((session.ended or session.last) - session.began for session in state.sessions[:-1])
+        work = [entry for entry in state.costs if entry.what is None and entry.kind != "idle"]
+        wall_s = sum(session.seconds for session in state.sessions[:-1])
         return cls(sum(entry.usd for entry in work), sum(entry.unit_s for entry in work), wall_s)
 
     def check(self, budget: Budget, usd: float, unit_s: float, wall_s: float, halt: Halt) -> None:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from launchers.allocation import charge_work
 from launchers.cluster import check_alive, num_cores
 from recipes.engines.protocol import Job, TrainingFailed
 from tracking.ledger import Ledger, TrialState
@@ -38,6 +39,7 @@ class CrossCheck:
         every = spread(train["validate_every"], trial.step, train["max_steps"])
         again["settings"] = {**job["settings"], "engine": engine, "train": {**train, "validate_every": every}}
         gpus = 1 if job["device"] == "gpu" else 0
+        self._units = gpus or None  # on a CPU all cores
         self._reference = ray.remote(num_cpus=gpus, num_gpus=gpus, max_retries=1)(_retrain).remote(again, trial.step)
 
     def abandon(self) -> None:
@@ -50,9 +52,11 @@ class CrossCheck:
         """Wait for it and write the agreement; returns it in words. A failure is noted and fails nothing else."""
         import ray
 
+        waited_since = time.time()  # before that it took what the challenge set left of the cores
         while not ray.wait([self._reference], timeout=1.0)[0]:
             check_alive()
             look()
+        charge_work(ledger, "evaluation", "cross-check", time.time() - waited_since, self._trial.id, self._units)
         try:
             reports = ray.get(self._reference)
         except ray.exceptions.RayError as error:

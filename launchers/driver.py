@@ -13,6 +13,7 @@ from typing import Any
 from analysis.export import WEIGHTS
 from launchers import pools
 from launchers.agenda import Agenda, make_agenda, measured, write_settings
+from launchers.allocation import TRIALS, charge_idle, hold
 from launchers.arms import Arms
 from launchers.budget import Spending
 from launchers.build import Built
@@ -28,7 +29,6 @@ from sweeps.constraints import broken_for_good, known_before, refusal, spared
 from sweeps.design_points import planned_points
 from sweeps.trial import Trial, make_trial
 from tracking.ledger import Ledger, LedgerBroken, State, SweepState, TrialState
-from tracking.meters.cost import cost_of, idle_seconds
 
 REFRESH_S = 1.0
 
@@ -68,6 +68,7 @@ def tune_trials(
     gpu = sweep.pools[0].device == "gpu"
     units = units_of(built)
     have = pools.require(sweep.pools, units, nodes)
+    hold(ledger, have)
     capacity = sum(count // units for count in have.values())
     packs = make_packs(built, ledger, have) if recipe.engine == "packed" else None
     # Loaded while the packs load their base.
@@ -148,7 +149,7 @@ def tune_trials(
     )
     failures = Failures(spec.give_up_after, halt)
     evaluators = Evaluators(ledger, arms, slots, ended, failures, packs, hopeless)
-    started, spending = time.time(), Spending.of(before)
+    spending = Spending.of(before)
     session_began = before.sessions[-1].began  # Ray may have been started before in this session
 
     def tick() -> None:
@@ -210,10 +211,7 @@ def tune_trials(
             raise ClusterLost(str(error)) from None
         raise
     evaluators.abandon()
-    # The machine was held from start to end; what no trial and no evaluation used of it was idle.
-    busy = recorder.spent_unit_s + evaluators.spent_unit_s
-    idle = idle_seconds(sum(have.values()), time.time() - started, busy)
-    ledger.append("cost", **vars(cost_of("idle", sweep.pools[0], idle)))
+    charge_idle(ledger, TRIALS)
     if packs:
         keep_plan(folder, packs.decisions(), say)
     return Machines(slots.capacity, packs)

@@ -17,7 +17,7 @@ from launchers.served import evaluate_served, measure_served
 from launchers.slots import Slots
 from sweeps.facts import Pool
 from tracking.ledger import Ledger, State, TrialState
-from tracking.meters.cost import cost_of
+from tracking.meters.cost import Kind, charge, cost_of
 from tracking.state import DEFECTS
 
 RETRIES = 1  # of an evaluation whose process died
@@ -68,7 +68,6 @@ class Evaluators:
         self._instrument_read = False
         self._later: set[str] = set()  # jobs that ``run`` was given
         self._lost: Counter[str] = Counter()  # by job: how often its process died
-        self.spent_unit_s = 0.0
 
     @property
     def pending(self) -> int:
@@ -166,7 +165,7 @@ class Evaluators:
             self._ledger.append("note", text=f"latency of {arms} could not be measured: {_last_line(error)}")
             return
         for job, result in zip(jobs, results, strict=True):
-            self._charge("evaluation", job, result["detail"]["seconds"])
+            self._charge("evaluation", job, result["detail"], "latency")
             self._ledger.append("evaluation", **result, id=self.latency_id(job, requests))
 
     def collect(self, wait_s: float = 0.0) -> None:
@@ -193,7 +192,7 @@ class Evaluators:
                     self._record(job, result)
 
     def _record(self, job: EvaluationJob, result: dict[str, Any]) -> None:
-        self._charge("evaluation", job, result["detail"]["seconds"])
+        self._charge("evaluation", job, result["detail"])
         self._ledger.append("evaluation", **result, items=f"evaluations/{job.arm}-{job.split}.jsonl")
         if self._awaited(job):
             keep_samples(Path(job.out), self._ledger.folder / "trials" / job.arm)
@@ -214,7 +213,7 @@ class Evaluators:
         for job in call.jobs:
             self._lost[job.id] += 1
             if died and self._lost[job.id] <= RETRIES:
-                self._charge("failed", job, seconds)
+                self._charge("retried", job, {"seconds": seconds})
                 self._waiting.append(job)
             else:
                 self._failed(job, seconds, _last_line(error))
@@ -228,7 +227,7 @@ class Evaluators:
                 ray.cancel(reference, force=True)
             self._slots.evaluating -= call.holds_slot
             for job in call.jobs:
-                self._charge("evaluation", job, (time.time() - call.started) / len(call.jobs))
+                self._charge("retried", job, {"seconds": (time.time() - call.started) / len(call.jobs)})
         self._running.clear()
         self._waiting.clear()
 
@@ -253,7 +252,7 @@ class Evaluators:
         self._ledger.append("state", trial=trial, state=State.STOPPED if stopped else State.DONE)
 
     def _failed(self, job: EvaluationJob, seconds: float, message: str) -> None:
-        self._charge("failed", job, seconds)
+        self._charge("failed", job, {"seconds": seconds})
         if self._awaited(job):
             error = f"its evaluation failed: {message}"
             self._ledger.append("state", trial=job.arm, state=State.FAILED, error=error)
@@ -262,12 +261,12 @@ class Evaluators:
         else:
             self._ledger.append("note", text=f"evaluating {job.arm} on {job.split} failed: {message}")
 
-    def _charge(self, kind: Any, job: EvaluationJob, seconds: float) -> None:
+    def _charge(self, kind: Kind, job: EvaluationJob, used: Mapping[str, Any], what: str | None = None) -> None:
+        """Charge the ``seconds`` of an evaluation, or its ``machine_s`` where no machine was held for all of them."""
         if not job.needs_machine:
             return
-        entry = cost_of(kind, self._pool, seconds, job.arm if job.of_trial else None)
-        self.spent_unit_s += entry.unit_s
-        self._ledger.append("cost", **vars(entry))
+        seconds, arm = used.get("machine_s", used["seconds"]), job.arm if job.of_trial else None
+        charge(self._ledger, cost_of(kind, self._pool, seconds, arm, what or job.split, used.get("energy_j")))
 
 
 def _last_line(error: Exception) -> str:

@@ -49,6 +49,8 @@ class PackSlot:
         self._token = ""
         self._busy_before = 0.0  # of slots that were lost
         self._busy = 0.0
+        self.lost_s = 0.0  # about what packs that died had used for it since its last report
+        self._told = time.monotonic()
         self._process = ("", 0)  # the pack's node and process
         self.labels: dict[str, str] = {}  # of the pack's node
         self._company = 0  # other trials in the pack, when it last reported
@@ -66,6 +68,7 @@ class PackSlot:
             self._move()
         answer = self._recovering(self._advance)
         self._busy, self._company, self._is_saved = answer["busy_s"], answer["here"] - 1, False
+        self._told = time.monotonic()
         return Report(answer["step"], answer["metrics"], answer["done"])
 
     def save(self, folder: Path) -> None:
@@ -109,8 +112,10 @@ class PackSlot:
         raise AssertionError
 
     def _rejoin(self) -> None:
+        self.lost_s += (time.monotonic() - self._told) / (self._company + 1)
         self._busy_before, self._busy = self.busy_s, 0.0
         self._join()
+        self._told = time.monotonic()
 
     def _join(self) -> None:
         deadline = time.monotonic() + JOIN_S

@@ -185,7 +185,9 @@ class PackWorker:
             items = items_of(first)
             for place, answers in zip(places, answered["answers"], strict=True):
                 try:  # apart from the training thread: a judge is waited for
-                    results[place] = scored(jobs[place], items, answers, answered["seconds"] / len(places))
+                    used = answered["seconds"] / len(places)
+                    results[place] = scored(jobs[place], items, answers, used)
+                    results[place]["detail"]["machine_s"] = round(used, 2)  # scoring leaves the pack to the trials
                 except Exception as error:
                     results[place] = {"error": "evaluation", "message": str(error) or type(error).__name__}
         return results

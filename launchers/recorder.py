@@ -20,7 +20,7 @@ from launchers.search import DistinctSearch
 from launchers.trainable import ERROR
 from sweeps.facts import Pool
 from tracking.ledger import CostEntry, Ledger, State
-from tracking.meters.cost import Kind, cost_of
+from tracking.meters.cost import Kind, charge, cost_of
 
 
 @dataclass
@@ -30,12 +30,16 @@ class _Attempt:
     Attributes:
         trial: Tune's side of it.
         seconds: What it has reported to have used.
+        lost: What packs that died had used since its last report before.
+        energy_j: What it has reported to have used; None where that is not measured.
         told: When it last reported; at first, when it got the machine.
     """
 
     trial: Any
     told: float
     seconds: float = 0.0
+    lost: float = 0.0
+    energy_j: float | None = None
 
 
 class Recorder(tune.Callback):  # type: ignore[misc]
@@ -103,6 +107,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         ours, attempt = self._ours(trial), self._open.get(trial.trial_id)
         if attempt:
             attempt.seconds, attempt.told = result.get("seconds", attempt.seconds), time.time()
+            attempt.lost, attempt.energy_j = result.get("lost", attempt.lost), result.get("energy_j", attempt.energy_j)
         pool = self._pool_of(result)
         # A trial that repeats its last report has not joined a pack yet, and does not know where it will run.
         known = len(self._pools) == 1 or LABEL in result.get("labels", {})
@@ -119,7 +124,9 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         ours, result = self._ours(trial), trial.last_result or {}
         attempt = self._open.pop(trial.trial_id, None)
         failed = result.get("failed")
-        self._charge(trial, "failed" if failed else "training", self._seconds(attempt, result))
+        if attempt is not None:
+            self._charge(trial, "failed" if failed else "training", self._seconds(attempt, result), attempt.energy_j)
+            self._charge(trial, "retried", attempt.lost)
         if failed:
             self._ledger.append("state", trial=ours.id, state=State.FAILED, error=failed)
             if not result.get("diverged"):  # of a diverged trial its values are to blame, not the set-up
@@ -134,7 +141,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """All retries are used up."""
-        self._charge_lost(trial)
+        self._charge_lost(trial, "failed")
         error = _message(trial)
         self._ledger.append("state", trial=self._ours(trial).id, state=State.FAILED, error=error)
         self._failures.failed(TRAINING, error)
@@ -147,7 +154,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
     def spending(self) -> tuple[float, float]:
         """US$ and unit-seconds of this session's trials, those that still run included."""
         open_ = [
-            (self._pool(attempt.trial), (attempt.seconds + self._since(attempt)) * self._units)
+            (self._pool(attempt.trial), (attempt.seconds + attempt.lost + self._since(attempt)) * self._units)
             for attempt in self._open.values()
         ]
         usd = sum(cost_of("training", pool, seconds).usd for pool, seconds in open_)
@@ -174,10 +181,8 @@ class Recorder(tune.Callback):  # type: ignore[misc]
             if trial.state is State.PENDING:
                 self._set_down(trial.id)
 
-    def _seconds(self, attempt: _Attempt | None, result: dict[str, Any]) -> float:
+    def _seconds(self, attempt: _Attempt, result: dict[str, Any]) -> float:
         """Of the attempt that has ended: what it reported, or, where the sweep cut it short, all of its time."""
-        if attempt is None:
-            return 0.0
         cut_short = self._halt.reason is not None and not result.get("done")
         return attempt.seconds + self._since(attempt) if cut_short else attempt.seconds
 
@@ -206,21 +211,19 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         else:
             self._evaluate(trial, reason=reason, halted=True)
 
-    def _charge_lost(self, trial: Any) -> None:
+    def _charge_lost(self, trial: Any, kind: Kind = "retried") -> None:
         """An attempt that ended in a failure: up to its last report it was training, what came after is lost."""
         attempt = self._open.pop(trial.trial_id, None)
         if attempt is not None:
-            self._charge(trial, "training", attempt.seconds)
-            self._charge(trial, "failed", self._since(attempt))
+            self._charge(trial, "training", attempt.seconds, attempt.energy_j)
+            self._charge(trial, kind, attempt.lost + self._since(attempt))
 
-    def _charge(self, trial: Any, kind: Kind, seconds: float) -> None:
-        if seconds <= 0:
-            return
-        entry = cost_of(kind, self._pool(trial), seconds * self._units, self._ours(trial).id)
+    def _charge(self, trial: Any, kind: Kind, seconds: float, energy_j: float | None = None) -> None:
+        entry = cost_of(kind, self._pool(trial), seconds * self._units, self._ours(trial).id, energy_j=energy_j)
         self.spent_usd += entry.usd
         self.spent_unit_s += entry.unit_s
         self._spend(entry)
-        self._ledger.append("cost", **vars(entry))
+        charge(self._ledger, entry)
 
     def _spend(self, entry: CostEntry) -> None:
         if entry.trial is not None:

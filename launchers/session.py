@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from launchers import home
-from launchers.agenda import charge_lost_session
+from launchers.allocation import DECISION, charge_idle, charge_lost_session, charge_work
 from launchers.build import Built
 from launchers.bundles import make_bundle
 from launchers.cluster import ClusterLost, ray_cluster
@@ -135,13 +135,16 @@ def _decide(
     choice = confirm(built, paths, ledger, halt, machines, say)
     spec = built.sweep.spec
     to = spec.export.to or str(home.bundle_folder(spec.name))
+    assert choice.champion is not None
+    began, on_cpu = time.time(), built.pools[0].device == "cpu"
     try:
         made = make_bundle(ledger.read(), choice, to, merge=spec.export.merge, say=say, keep=spec.export.keep)
     except (VerificationFailed, ServiceUnreachable, InvalidInput) as error:
         say(f"error: {error}")  # the champion stays chosen; the same submit again exports it
         return error.exit_code
+    finally:  # with a core of the driver's machine, whatever the trials trained on
+        charge_work(ledger, "evaluation", "export", time.time() - began, choice.champion, int(on_cpu))
     view.sync(ledger.read())
-    assert choice.champion is not None
     version = _register(ledger.read(), choice.champion, view, Path(made["folder"]))
     ledger.append("export", export={**made, "registered": version})
     return 0
@@ -177,6 +180,7 @@ def caught_up(ledger: Ledger) -> SweepState:
 def _close(ledger: Ledger, view: MlflowView, halt: Halt, code: int) -> SweepState:
     """Leave nothing open: every trial has a state to rest in, the ledger an end, MLflow no run that runs."""
     settle(ledger, halt)
+    charge_idle(ledger, DECISION)
     ledger.append("end", status=halt.status, reason=halt.reason, code=code)
     state = ledger.read()
     _report(state)

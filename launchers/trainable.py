@@ -39,7 +39,7 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any]) -> None:
         self._session: Session | None = None
         self._begun = time.time()
-        self._in_packs: dict[str, Any] = {"seconds": 0.0, "labels": {}}
+        self._in_packs: dict[str, Any] = {"seconds": 0.0, "lost": 0.0, "labels": {}}
         self._folder = Path(config["job"]["folder"])
         (self._folder / ERROR).unlink(missing_ok=True)
         checkpoint = checkpoints.latest(self._folder)
@@ -102,7 +102,8 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]
         """What this attempt has used: of a pack's seconds its share, else all of them; and where that was."""
         if self.config["engine"] == "packed":
             if isinstance(self._session, PackSlot):
-                self._in_packs = {"seconds": self._session.busy_s, "labels": self._session.labels}
+                slot = self._session
+                self._in_packs = {"seconds": slot.busy_s, "lost": slot.lost_s, "labels": slot.labels}
             return self._in_packs
         return {"seconds": time.time() - self._begun, "labels": _node_labels()}
 

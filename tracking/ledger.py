@@ -50,7 +50,8 @@ def fold(lines: Iterator[dict[str, Any]], folder: Path) -> SweepState:
     a changed version, with changes, and the kept trials' values by id) · ``begin`` (host, pid: a driver starts) ·
     ``trial`` (trial, number, values, pool, max_steps, repeat, known) · ``state`` (trial, state, pool?, error?, reason?,
     halted?) · ``report`` (trial, step, metrics) · ``adapter`` (trial, folder) · ``evaluation`` (the fields of
-    :class:`Evaluation`) · ``cost`` (the fields of :class:`CostEntry`) · ``mlflow`` (any of SweepState.mlflow) ·
+    :class:`Evaluation`) · ``units`` (units: what the session holds, by pool) · ``cost`` (the fields of
+    :class:`CostEntry`; its session is the present one unless it is told) · ``mlflow`` (any of SweepState.mlflow) ·
     ``challenge`` (read, arms, n, rule, why) · ``champion`` (champion) · ``cross_check`` (trial, check) ·
     ``export`` (export) · ``note`` (text) · ``end`` (status, reason?, code, at?: when the driver was last heard of,
     where another process closes the sweep).
@@ -116,7 +117,9 @@ def _apply(sweep: SweepState, event: str, line: dict[str, Any]) -> None:
     elif event == "evaluation":
         _evaluated(sweep, Evaluation(**fields))
     elif event == "cost":
-        sweep.costs.append(CostEntry(**fields))
+        sweep.costs.append(CostEntry(**{"session": len(sweep.sessions), **fields}))
+    elif event == "units":
+        sweep.sessions[-1].units = line["units"]
     elif event == "mlflow":
         sweep.mlflow.update(fields)
     elif event == "challenge":

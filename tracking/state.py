@@ -76,13 +76,23 @@ class TrialState:
 
 @dataclass
 class CostEntry:
-    """Seconds of one unit (a core or a GPU) spent on one thing."""
+    """Seconds of one unit (a core or a GPU) spent on one thing.
 
-    kind: str  # "training", "evaluation", "idle", "failed"
+    Attributes:
+        kind: One of ``tracking.meters.cost.KINDS``.
+        what: More closely: the split of an evaluation, "cross-check", the part of a session in which units were idle.
+        energy_j: Of the units, in joules; None where it was not measured.
+        session: In which it was spent, counted from 1.
+    """
+
+    kind: str
     pool: str
     unit_s: float
     usd: float
     trial: str | None = None
+    what: str | None = None
+    energy_j: float | None = None
+    session: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,12 @@ class Session:
     ended: float | None = None
     status: str | None = None
     reason: str | None = None
+    units: dict[str, int] = field(default_factory=dict)  # GPUs or cores that it held, by pool
+
+    @property
+    def seconds(self) -> float:
+        """Its wall clock, to its end or to when its driver was last heard of."""
+        return (self.ended or self.last) - self.began
 
 
 @dataclass

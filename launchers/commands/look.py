@@ -93,7 +93,7 @@ def summary_of(state: SweepState) -> dict[str, Any]:
             {
                 "version": session.version,
                 "began": session.began,
-                "seconds": round((session.ended or session.last) - session.began, 1),
+                "seconds": round(session.seconds, 1),
                 "status": session.status or ("LOST" if gone or session is not state.sessions[-1] else "RUNNING"),
                 "reason": session.reason,
             }

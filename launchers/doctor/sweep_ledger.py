@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from launchers.agenda import charge_lost_session
+from launchers.allocation import charge_lost_session
 from launchers.doctor.check import Check, Finding, failed, ok, warning
 from launchers.events import events
 from launchers.halt import Halt, settle

@@ -84,7 +84,7 @@ def _arms(state: SweepState) -> Iterator[dict[str, Any]]:
     for arm, label in standing(state).items():
         evaluations = {evaluation.split: evaluation for evaluation in state.arms.get(arm, ())}
         if "dev" in evaluations:
-            metrics = [evaluations[split].metrics for split in ("dev", "latency") if split in evaluations]
+            metrics = [evaluations[split].metrics for split in ("dev", "latency", "serving") if split in evaluations]
             merged = {name: value for found in metrics for name, value in found.items()}
             yield {"arm": arm, "label": label, "n": evaluations["dev"].n, **merged}
 

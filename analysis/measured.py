@@ -4,11 +4,14 @@ from analysis.claims import Claim, Relative, relative
 from sweeps.metrics import BY_NAME
 from tracking.ledger import Evaluation, SweepState
 
-_NAMES = {"latency": "latency requests"}  # of what an evaluation was measured on, where that is no split
+DATA_OF = {
+    "latency": "latency requests",
+    "serving": "latency requests",
+}  # of what an evaluation was measured on, where that is no split
 
 
 def measured(state: SweepState, arm: str, metric: str, name: str | None = None) -> Claim | None:
-    """A metric of an arm on the sealed challenge set, or a latency over its requests; None where it was not measured.
+    """A metric of an arm on the challenge set, or a latency, or what that comes to in dollars; None where not measured.
 
     Args:
         state: The sweep.
@@ -18,10 +21,10 @@ def measured(state: SweepState, arm: str, metric: str, name: str | None = None) 
     """
     for evaluation in _evaluations(state, arm):
         value = evaluation.metrics.get(metric)
-        if value is not None and evaluation.split in ("challenge", "latency"):
+        if value is not None and evaluation.split in ("challenge", "latency", "serving"):
             n = evaluation.detail.get("counts", {}).get(metric, evaluation.n)  # fewer where only some items have it
             rows = state.facts.get("data", {}).get(evaluation.split, {})
-            data = _NAMES.get(evaluation.split, evaluation.split)
+            data = DATA_OF.get(evaluation.split, evaluation.split)
             return Claim(metric, name or arm, value, data, n, rows.get("sha256"))
     return None
 

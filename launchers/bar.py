@@ -1,6 +1,6 @@
 """A whole in its parts, drawn as one bar of text with a legend below."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.text import Text
@@ -16,8 +16,8 @@ class Part:
     value: float
 
 
-def bar(parts: Sequence[Part], width: int) -> Text:
-    """The bar, so many characters wide, and the legend of the parts that are not empty."""
+def bar(parts: Sequence[Part], width: int, words: Callable[[float], str] = "{:,.0f}".format) -> Text:
+    """The bar, so many characters wide, and the legend of the parts that are not empty; ``words`` write a value."""
     there = [part for part in parts if part.value > 0]
     total = sum(part.value for part in there)
     text = Text()
@@ -26,7 +26,7 @@ def bar(parts: Sequence[Part], width: int) -> Text:
     text.append("\n")
     for part in there:
         text.append(part.glyph * 2, part.style)
-        text.append(f" {part.label} {part.value:,.0f} ({part.value / total:.0%})   ")
+        text.append(f" {part.label} {words(part.value)} ({part.value / total:.0%})   ")
     text.rstrip()
     return text
 

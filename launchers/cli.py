@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from launchers import __doc__ as _room
-from launchers.commands import data, decide, doctor, follow, gc, init, judge, lint, look, paper, plan, run
+from launchers.commands import cost, data, decide, doctor, follow, gc, init, judge, lint, look, paper, plan, run
 from launchers.output import messages, show_error
 from sweeps.errors import PodiumError
 
@@ -43,7 +43,7 @@ _COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
     ("leaderboard", look.leaderboard, "Decide"),
     ("compare", look.compare, "Decide"),
     ("champion", decide.champion, "Decide"),
-    ("cost", look.cost, "Decide"),
+    ("cost", cost.cost, "Decide"),
     ("report", look.report, "Decide"),
     ("lint", lint.lint, "Decide"),
     ("paper-table", paper.paper_table, "Decide"),

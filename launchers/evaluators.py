@@ -265,8 +265,8 @@ class Evaluators:
         """Charge the ``seconds`` of an evaluation, or its ``machine_s`` where no machine was held for all of them."""
         if not job.needs_machine:
             return
-        seconds, arm = used.get("machine_s", used["seconds"]), job.arm if job.of_trial else None
-        charge(self._ledger, cost_of(kind, self._pool, seconds, arm, what or job.split, used.get("energy_j")))
+        seconds = used.get("machine_s", used["seconds"])
+        charge(self._ledger, cost_of(kind, self._pool, seconds, job.arm, what or job.split, used.get("energy_j")))
 
 
 def _last_line(error: Exception) -> str:

@@ -21,6 +21,7 @@ from launchers.evaluators import Evaluators
 from launchers.failures import Failures
 from launchers.halt import Halt
 from launchers.run_folder import job_fields
+from launchers.serving_costs import record_serving_costs
 from launchers.slots import Slots
 from sweeps.errors import NoChampion, PodiumError
 from tracking.ledger import Ledger
@@ -63,6 +64,7 @@ def confirm(built: Built, paths: dict[str, Path], ledger: Ledger, halt: Halt, ma
                 evaluators.run(todo, look)
             judge_contenders(arms, evaluators, ledger, say, look)
             _measure_latency(built, arms, standing, evaluators, ledger, say, look)
+            record_serving_costs(built, ledger, say)
         for line in in_words(ledger.read()):
             say(line)
     choice = choose_on_dev(ledger.read())

@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -61,7 +62,7 @@ def show_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[s
         title=title, title_justify="left", caption=caption or None, caption_justify="left", header_style="bold"
     )
     for key, heading in columns.items():
-        numeric = any(isinstance(row.get(key), int | float) for row in rows)
+        numeric = any(isinstance(row.get(key), int | float | Decimal) for row in rows)
         table.add_column(heading, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
     for row in rows:
         table.add_row(*(short(row.get(key)) for key in columns), style=row.get("_style"))
@@ -90,10 +91,17 @@ def show(
         show_table(title, rows, columns, caption)
 
 
+def money(usd: float) -> Decimal:
+    """US$ for a reader: cents from one dollar on, and as many decimals below as a small machine's seconds need."""
+    return Decimal(f"{usd:.2f}" if abs(usd) >= 1 else f"{usd:.6f}")
+
+
 def short(value: Any) -> str:
     """A value for a table's cell."""
     if value is None or (isinstance(value, float) and value != value):
         return "–"
+    if isinstance(value, Decimal):
+        return f"{value:,}"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

@@ -10,6 +10,7 @@ from sweeps.errors import nearest
 from sweeps.fields import Amount, Block, Count, Text, _url, _variable_name, as_tuple, broken_rule, duration_s, unique
 from sweeps.grammar import quote
 from sweeps.judging import Judge, as_panel
+from sweeps.pricing import TokenPrice
 
 BUILT_IN_METRICS = ("exact_match", "json_schema", "field_f1", "shopping")
 
@@ -141,7 +142,7 @@ class Incumbent(Block):
         revision: Of the model. At an endpoint any word: another one says that another model answers there.
         dtype: Of the weights of ``model``, as in a recipe's ``base``; ``attention`` and ``quantize`` likewise.
         prompt: What production asks with.
-        api_key_env: As of a judge; ``concurrency`` and ``timeout`` too.
+        api_key_env: As of a judge; ``concurrency``, ``timeout`` and ``price`` too.
     """
 
     name: Text | None = None
@@ -156,6 +157,7 @@ class Incumbent(Block):
     api_key_env: Annotated[str, AfterValidator(_variable_name)] | None = None
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 8
     timeout: Annotated[Amount, BeforeValidator(duration_s)] = 60.0
+    price: TokenPrice | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -167,7 +169,7 @@ class Incumbent(Block):
             raise broken_rule("an endpoint needs the name of the model that it serves", "write model: <name> beside it")
         if not (self.endpoint or self.adapter or self.model):
             raise broken_rule("must have one of endpoint, adapter and model, but got none of them")
-        of_endpoint, of_model = ("api_key_env", "concurrency", "timeout"), ("dtype", "attention", "quantize")
+        of_endpoint, of_model = ("api_key_env", "concurrency", "timeout", "price"), ("dtype", "attention", "quantize")
         without_model = (*of_endpoint, "revision", *of_model)
         idle: tuple[str, ...] = of_model if self.endpoint else of_endpoint if self.model else without_model
         for key in idle:

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from sweeps.errors import InvalidInput, Problem, nearest
 from sweeps.evaluating import BUILT_IN_METRICS
 from sweeps.grammar import format_value, quote
-from sweeps.metrics import BY_NAME, NAMES, find_metric, unmeasured
+from sweeps.metrics import BY_NAME, NAMES, SERVING, find_metric, unmeasured
 from sweeps.schema import SweepSpec
 from sweeps.source import Source, read_source
 from sweeps.space import read_entry
@@ -98,6 +98,7 @@ def check_source(source: Source) -> LoadedSpec:
     problems += _check_metrics(source)
     if spec is not None:
         problems += _check_bounds(spec, source)
+        problems += _check_serving(spec, source)
         problems += _check_search(spec, source)
     return LoadedSpec(source, tuple(dict.fromkeys(problems)), spec)
 
@@ -147,6 +148,18 @@ def _check_bounds(spec: SweepSpec, source: Source) -> Iterator[Problem]:
         rule = f"{metric.name} {limits}, so nothing keeps to {constraint.op} {constraint.bound:g}"
         hint = "95 % is written 0.95" if high == 1 else ""
         yield source.problem(("champion", "subject_to", metric.name), rule, hint)
+
+
+def _check_serving(spec: SweepSpec, source: Source) -> Iterator[Problem]:
+    """Dollars of serving that the champion goes by, where the sweep does not say what is to be served."""
+    champion = spec.champion
+    goes_by: list[tuple[_Path, str | None]]
+    goes_by = [(("champion", key), getattr(champion, key)) for key in ("maximize", "minimize")]
+    goes_by += [(("champion", "subject_to", one.metric), one.metric) for one in champion.constraints]
+    for path, name in goes_by if spec.traffic is None else ():
+        if name in SERVING:
+            way = "add traffic: {peak_rps: 50, mean_rps: 20} with your own rates"
+            yield source.problem(path, f"{name} is of a stated traffic, and the sweep states none", way)
 
 
 def _check_search(spec: SweepSpec, source: Source) -> Iterator[Problem]:

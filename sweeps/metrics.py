@@ -61,14 +61,22 @@ METRICS: tuple[Metric, ...] = (
     Metric("latency/ttft_p95_s", "s", "min", "95th percentile of the time to the first token"),
     Metric("latency/goodput_rps", "requests/s", "max", "requests per second that are answered within the limit"),
     Metric("cost/gpu_s", "s", "min", "GPU-seconds of a trial; on a CPU pool, core-seconds", only_grows=True),
-    Metric("cost/usd", "US$", "min", "price of a trial: training, evaluation, failed attempts", only_grows=True),
+    Metric(
+        "cost/usd",
+        "US$",
+        "min",
+        "price of a trial: training, evaluation, lost attempts, the judge's tokens",
+        only_grows=True,
+    ),
     Metric("cost/idle_usd", "US$", "min", "price of reserved units that did no work"),
+    Metric("cost/judge_usd", "US$", "min", "price of the judge's tokens"),
     Metric("cost/usd_per_1k_requests", "US$", "min", "price of answering a thousand requests"),
     Metric("cost/monthly_usd", "US$/month", "min", "price of serving the expected traffic for a month"),
 )
 
 BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS}
 NAMES: tuple[str, ...] = tuple(BY_NAME)
+SERVING = ("cost/usd_per_1k_requests", "cost/monthly_usd")  # of a stated traffic
 
 
 def find_metric(name: str, functions: Sequence[str] = (), gates: Sequence[str] = ()) -> Metric | None:

@@ -29,7 +29,7 @@ class Evaluation:
 
     id: str
     arm: str  # a trial's id, or one of those above
-    split: str  # "dev", "challenge", or "latency"
+    split: str  # "dev", "challenge", "latency", or "serving": what the latency comes to in dollars
     n: int
     metrics: dict[str, float | None]
     items: str | None = None  # JSONL of the answers and their scores, relative to the run folder
@@ -80,6 +80,7 @@ class CostEntry:
 
     Attributes:
         kind: One of ``tracking.meters.cost.KINDS``.
+        trial: Its id, or the name of another arm; None for idle units.
         what: More closely: the split of an evaluation, "cross-check", the part of a session in which units were idle.
         energy_j: Of the units, in joules; None where it was not measured.
         session: In which it was spent, counted from 1.

@@ -1,4 +1,4 @@
-"""``podium status``, ``leaderboard``, ``compare``, ``cost`` and ``report``: views of the ledger."""
+"""``podium status``, ``leaderboard``, ``compare`` and ``report``: views of the ledger."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -191,26 +191,6 @@ def _show_comparison(state: SweepState, split: str, output: Format) -> None:
     )
     content = {"split": split, "baseline": baseline(state), "arms": rows, "agreement": ranks}
     show(content, rows, columns, output, f"{state.name} on {split}", caption)
-
-
-def cost(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
-    """Show what a sweep cost: training, evaluation, idle and failed, apart.
-
-    [dim]podium cost -o json[/]
-    """
-    from analysis.frame import open_sweep
-    from tracking.meters.cost import summary
-
-    state = open_sweep(sweep, home.home())
-    costs = summary(state)
-    rows = [{"kind": kind, **share} for kind, share in costs.items() if isinstance(share, dict)]
-    rows.append({"kind": "total", "unit_s": costs["cost/gpu_s"], "usd": costs["cost/usd"]})
-    prices = "; ".join(
-        f"{name}: ${pool['price']['usd_per_hour']:g} an hour ({pool['price']['date']}, {pool['price']['source']})"
-        for name, pool in state.facts.get("pools", {}).items()
-    )
-    columns = {"kind": "kind", "unit_s": "unit-seconds", "usd": "$"}
-    show({**costs, "prices": state.facts.get("pools", {})}, rows, columns, output, f"{state.name}: cost", prices)
 
 
 def report(

@@ -1,7 +1,7 @@
 """Unit-seconds (of a GPU; on a CPU pool, of a core), what they cost, and what they were spent on.
 
-What a sweep holds is its allocation: the units of its pools times the wall clock of its sessions. Every unit-second of it
-belongs to one share, so that the shares add up to it; idle is what is left. A judge's tokens come on top of it.
+What a sweep holds is its allocation: the units of its pools times the wall clock of its sessions. Every unit-second of
+it belongs to one share, so that the shares add up to it; idle is what is left. A judge's tokens come on top of it.
 """
 
 import math
@@ -38,7 +38,8 @@ class JudgeTokens:
     """What a judge was paid for.
 
     Attributes:
-        tokens: Of all its replies; None where a server did not tell. ``usd`` their price; None also where none is given.
+        tokens: Of all its replies; None where a server did not tell.
+        usd: Their price; None also where none is given.
         saved_usd: What the verdicts from the cache had cost before; likewise.
         evaluations: How many it was asked in.
     """
@@ -150,17 +151,22 @@ def arms_of(state: SweepState) -> list[str]:
     return [*state.every_trial, *dict.fromkeys([*state.arms, *state.superseded])]
 
 
+def every_evaluation(state: SweepState) -> Iterator[Evaluation]:
+    """All evaluations of all arms that were ever made."""
+    for arm in arms_of(state):
+        yield from evaluations_of(state, arm)
+
+
 def summary(state: SweepState) -> dict[str, Any]:
-    """A sweep's costs: a share (``{"unit_s", "usd", "energy_j"}``) for each kind, and the totals over all of them.
+    """A sweep's costs: a share (``{"unit_s", "usd"}``) for each kind, and the totals over all of them.
 
     Totals are by the design's names: ``cost/gpu_s`` (unit-seconds), ``cost/usd`` (with the judge's tokens, as far as
     their price is known), ``cost/idle_usd`` and ``cost/judge_usd``, which ``cost/usd`` contains.
     """
     found = shares(state)
-    judge = judge_tokens(one for arm in arms_of(state) for one in evaluations_of(state, arm))
+    judge = judge_tokens(every_evaluation(state))
     return {
-        **{kind: vars(share) for kind, share in found.items()},
-        "judge": vars(judge),
+        **{kind: {"unit_s": share.unit_s, "usd": share.usd} for kind, share in found.items()},
         "cost/gpu_s": math.fsum(share.unit_s for share in found.values()),
         "cost/usd": math.fsum(share.usd for share in found.values()) + (judge.usd or 0.0),
         "cost/idle_usd": found["idle"].usd,
@@ -169,7 +175,7 @@ def summary(state: SweepState) -> dict[str, Any]:
 
 
 def trial_cost(state: SweepState, trial_id: str) -> dict[str, float]:
-    """What one trial has cost so far, whatever it was spent on, its verdicts too. Empty where nothing is recorded."""
+    """What a trial or another arm has cost so far, its verdicts too. Empty where nothing is recorded."""
     entries = [entry for entry in state.costs if entry.trial == trial_id]
     judge = judge_tokens(evaluations_of(state, trial_id)).usd or 0.0
     if not entries and not judge:

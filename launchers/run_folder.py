@@ -16,6 +16,7 @@ from recipes.bases import locate
 from recipes.data import splits
 from recipes.schema import Recipe
 from sweeps.errors import InvalidInput, Problem
+from sweeps.plan import plan
 from tracking.ledger import FILE_NAME, FORMAT, Ledger
 
 NEEDED_BYTES = 200 * 2**20  # below this a sweep does not start: adapters, checkpoints and logs must go somewhere
@@ -99,6 +100,7 @@ def sweep_event(built: Built, paths: dict[str, Path]) -> dict[str, Any]:
             for split in splits.SPLITS
         },
         "pools": {pool.name: pool.model_dump(mode="json") for pool in built.pools},
+        "plan": plan(sweep).foretold(),
         "serving": built.serving.model_dump(mode="json") if built.serving else None,
         "base_dir": str(built.base_dir),
         "overrides": list(built.overrides),

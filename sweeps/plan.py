@@ -10,6 +10,7 @@ at the end, over a seventh of the train split (the 10 % beside the 70 %). ``unit
 a unit is a core.
 """
 
+import datetime
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from sweeps import stopping
 from sweeps.constraints import refusal
 from sweeps.design_points import planned_points
 from sweeps.facts import Pool
+from sweeps.judge_plan import JudgePlan, judge_plan
 from sweeps.metrics import BY_NAME
 from sweeps.schema import StopEarly
 from sweeps.sweep import Sweep
@@ -69,7 +71,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep will take. Training only: evaluation, export and idle machines are not in it.
+    """What a sweep will take: training, and the judge. Evaluation, export and idle machines are not in it.
 
     Attributes:
         name: Of the sweep.
@@ -85,6 +87,7 @@ class Plan:
         share: The expected share of the steps that are trained.
         wall_clock_h: Expected hours with the units that were given; None without them.
         budget: Each limit of the budget.
+        judge: What its judge will be asked; None without one. Not in ``usd``.
         sources: Where every number comes from, in words.
         notes: What a reader should know besides.
     """
@@ -104,8 +107,15 @@ class Plan:
     share: float
     wall_clock_h: float | None
     budget: tuple[Limit, ...]
+    judge: JudgePlan | None
     sources: dict[str, str]
     notes: tuple[str, ...]
+
+    def foretold(self) -> dict[str, Any]:
+        """The totals that a sweep keeps, to hold against what it came to."""
+        names = ("gpu_hours", "usd", "expected_gpu_hours", "expected_usd")
+        judge = {"verdicts": self.judge.num_verdicts, "usd": self.judge.usd} if self.judge else None
+        return {**{name: getattr(self, name) for name in names}, "judge": judge}
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain values, as ``podium plan -o json`` prints it."""
@@ -131,11 +141,13 @@ class Plan:
                 f"with early stopping about {self.expected_gpu_hours:.3g} {self.unit}-hours, ${self.expected_usd:.3g} "
                 f"({self.share:.0%} of the steps)"
             )
+        lines += self.judge.lines() if self.judge else []
         for limit in self.budget:
             needed = "unknown without the cluster" if limit.expected is None else f"{limit.expected:.3g} expected"
             verdict = {True: "it would stop the sweep", False: "enough", None: "not known"}[limit.stops]
             lines.append(f"budget {limit.name} {limit.limit:g}: {needed}, {verdict}")
-        lines += [f"  {name}: {source}" for name, source in self.sources.items()]
+        sources = {**self.sources, **(self.judge.sources if self.judge else {})}
+        lines += [f"  {name}: {source}" for name, source in sources.items()]
         return [*lines, *self.notes]
 
 
@@ -161,12 +173,13 @@ class _Cost:
         return self.startup_h + share * self.work_h
 
 
-def plan(sweep: Sweep, units: Mapping[str, int] | None = None) -> Plan:
+def plan(sweep: Sweep, units: Mapping[str, int] | None = None, today: datetime.date | None = None) -> Plan:
     """Plan a sweep.
 
     Args:
         sweep: The sweep.
         units: GPUs (on a CPU pool, cores) that are there, by pool; without it no wall-clock time is given.
+        today: Notes tell prices that are old by then.
     """
     design = planned_points(sweep)
     costs = [trial_costs(sweep, trial) for trial in design.trials]
@@ -209,8 +222,12 @@ def plan(sweep: Sweep, units: Mapping[str, int] | None = None) -> Plan:
         share=share * len(trained) / len(costs),
         wall_clock_h=wall,
         budget=tuple(limit for limit in limits if limit is not None),
+        judge=judge_plan(sweep, design.num_trials),
         sources=_sources(sweep, early, share),
-        notes=tuple(_notes(sweep, design.exhausted, design.num_trials, len(costs), len(costs) - len(trained))),
+        notes=(
+            *_notes(sweep, design.exhausted, design.num_trials, len(costs), len(costs) - len(trained)),
+            *(note for pool in sweep.pools if today and (note := pool.price.age_note(pool.name, today))),
+        ),
     )
 
 
@@ -342,15 +359,14 @@ def _sources(sweep: Sweep, early: StopEarly | None, share: float) -> dict[str, s
         sources["expected"] = f"{name} with {halving} trains {share:.0%} of the steps"
     for pool in sweep.pools:
         unit = "core" if pool.device == "cpu" else "GPU"
-        price = f"{pool.price.usd_per_hour:g} US$ per {unit}-hour on {pool.price.date}: {pool.price.source}"
-        sources[f"price of {pool.name}"] = price
+        sources[f"price of {pool.name}"] = pool.price.in_words(unit)
         sources[f"speed of {pool.name}"] = f"{pool.speed.achieved_tflops:g} TFLOP/s per {unit}: {pool.speed.source}"
         sources[f"startup of {pool.name}"] = f"{pool.startup_s:g} s: pool {pool.name}"
     return sources
 
 
 def _notes(sweep: Sweep, exhausted: bool, num_trials: int, num_known: int, num_refused: int) -> list[str]:
-    notes = ["training only: evaluation, export and idle machines are not in these numbers"]
+    notes = ["machines for training only: evaluation, export and idle time are not in these numbers"]
     if num_refused:
         known = [one for one in sweep.spec.enforced if one.metric in BY_NAME and BY_NAME[one.metric].known_before]
         bounds = ", ".join(map(str, known))

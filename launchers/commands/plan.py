@@ -1,5 +1,6 @@
 """``podium plan``."""
 
+import datetime
 from typing import Annotated, Any
 
 import typer
@@ -30,7 +31,7 @@ def plan(
     if trial is not None:
         _print_trial(built, trial)
         return
-    made = make_plan(built.sweep)
+    made = make_plan(built.sweep, today=datetime.date.today())
     content = made.to_dict()
     if output is Format.JSON:
         show_json(content)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.schema import Base
+from tracking.meters.energy import EnergyMeter
 from tracking.state import BASE, BASE_SCHEMA, DEFECTS, INCUMBENT
 
 Answer = Callable[[Sequence[Any]], list[str]]
@@ -89,7 +90,7 @@ class EvaluationJob:
 
 def evaluate(job: EvaluationJob) -> dict[str, Any]:
     """Answer the split's items and score them. Runs in a Ray worker; returns the fields of a ledger ``evaluation``."""
-    began = time.time()
+    began, meter = time.time(), EnergyMeter(job.device)
     limit_threads(job.device, job.threads)
     from recipes import generation
 
@@ -103,7 +104,9 @@ def evaluate(job: EvaluationJob) -> dict[str, Any]:
         device=job.device,
     )
     answers = model.answer([job.question(item) for item in items], job.schema)
-    return scored(job, items, answers, time.time() - began)
+    result = scored(job, items, answers, time.time() - began)
+    result["detail"]["energy_j"] = meter.lap()
+    return result
 
 
 def scored(job: EvaluationJob, items: list[Any], answers: list[str], answering_s: float) -> dict[str, Any]:
@@ -218,7 +221,7 @@ def measure(
 
     results = []
     for job in jobs:
-        began = time.time()
+        began, meter = time.time(), EnergyMeter(job.device)
         items = [item_of(row, number) for number, row in enumerate(read_rows(Path(job.rows), requests))]
         asked = [replace(item, messages=job.question(item)) for item in items]
         measured = measure_latency((answers or _plain)(job), asked, requests=requests)
@@ -228,7 +231,7 @@ def measure(
                 "split": "latency",
                 "n": measured.n,
                 "metrics": measured.metrics,
-                "detail": {**measured.detail, "seconds": round(time.time() - began, 2)},
+                "detail": {**measured.detail, "seconds": round(time.time() - began, 2), "energy_j": meter.lap()},
             }
         )
     return results

@@ -49,6 +49,8 @@ class PackSlot:
         self._token = ""
         self._busy_before = 0.0  # of slots that were lost
         self._busy = 0.0
+        self.energy_j: float | None = None  # its share of its packs' energy; None where a pack does not measure it
+        self._energy_before: float | None = 0.0  # of slots that were lost
         self.lost_s = 0.0  # about what packs that died had used for it since its last report
         self._told = time.monotonic()
         self._process = ("", 0)  # the pack's node and process
@@ -68,6 +70,8 @@ class PackSlot:
             self._move()
         answer = self._recovering(self._advance)
         self._busy, self._company, self._is_saved = answer["busy_s"], answer["here"] - 1, False
+        joules = answer["energy_j"]
+        self.energy_j = None if None in (joules, self._energy_before) else self._energy_before + joules
         self._told = time.monotonic()
         return Report(answer["step"], answer["metrics"], answer["done"])
 
@@ -113,9 +117,13 @@ class PackSlot:
 
     def _rejoin(self) -> None:
         self.lost_s += (time.monotonic() - self._told) / (self._company + 1)
-        self._busy_before, self._busy = self.busy_s, 0.0
+        self._leave_behind()
         self._join()
         self._told = time.monotonic()
+
+    def _leave_behind(self) -> None:
+        """Keep what the slot so far has used: the next one counts from 0."""
+        self._busy_before, self._busy, self._energy_before = self.busy_s, 0.0, self.energy_j
 
     def _join(self) -> None:
         deadline = time.monotonic() + JOIN_S
@@ -152,7 +160,7 @@ class PackSlot:
         for name in self._address.in_order():
             if _idle_like(name, self.labels) and self._joins(name, only_if_idle=True):
                 here.leave.remote(token)
-                self._busy_before, self._busy = self.busy_s, 0.0
+                self._leave_behind()
                 return
             self._pack, self._token = here, token
 

@@ -19,6 +19,7 @@ from launchers.evaluation import Answer, EvaluationJob, items_of, limit_threads,
 from recipes.engines.packed.memory import NoRoom
 from recipes.engines.protocol import Diverged, Job, TrainingFailed
 from sweeps.errors import InvalidInput
+from tracking.meters.energy import EnergyMeter
 
 PING_S = 1.0
 IDLE_CLIENT_S = 600.0  # a client that holds a slot and asks for nothing has hung
@@ -31,12 +32,14 @@ class _Slot:
 
     Attributes:
         asked: Set while the client waits for a report.
+        energy_j: Its share of the GPU's energy in the rounds that trained it; None where that is not measured.
         quiet_since: When it last had what it asked for.
     """
 
     pack: Any
     number: int
     asked: "Future[dict[str, Any]] | None" = None
+    energy_j: float | None = 0.0
     quiet_since: float = field(default_factory=time.monotonic)
 
 
@@ -68,6 +71,7 @@ class PackWorker:
         self._answering = 0  # calls of ``evaluate``
         self._todo: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._beats = 0
+        self._meter = EnergyMeter(device)
         threading.Thread(target=self._work, daemon=True, name="pack").start()
         self._loading = self._submit(lambda: self._pack(*base) and None)  # while the clients start
 
@@ -111,7 +115,7 @@ class PackWorker:
         """Train a trial to its next report.
 
         Returns:
-            ``step``, ``metrics``, ``done``, ``busy_s``, and how many trials are ``here``; or an error.
+            ``step``, ``metrics``, ``done``, ``busy_s``, ``energy_j``, and how many trials are ``here``; or an error.
         """
         slot = self._slots.get(token)
         if slot is None:
@@ -187,7 +191,11 @@ class PackWorker:
                 try:  # apart from the training thread: a judge is waited for
                     used = answered["seconds"] / len(places)
                     results[place] = scored(jobs[place], items, answers, used)
-                    results[place]["detail"]["machine_s"] = round(used, 2)  # scoring leaves the pack to the trials
+                    joules = answered["energy_j"]
+                    results[place]["detail"] |= {
+                        "machine_s": round(used, 2),  # scoring leaves the pack to the trials
+                        "energy_j": None if joules is None else round(joules / len(places), 1),
+                    }
                 except Exception as error:
                     results[place] = {"error": "evaluation", "message": str(error) or type(error).__name__}
         return results
@@ -256,6 +264,7 @@ class PackWorker:
         from recipes.engines.packed.decode import load_adapter, texts
 
         began = time.perf_counter()
+        self._meter.lap()
         pack = self._pack(jobs[0].base, jobs[0].base_settings)
         adapters = [load_adapter(pack.network, Path(job.adapter) if job.adapter else None) for job in jobs]
         prompts = [jobs[0].question(item) for item in items_of(jobs[0])]
@@ -264,7 +273,7 @@ class PackWorker:
             self._beats += 1
 
         answers = texts(pack.network, adapters, prompts, jobs[0].max_new_tokens, jobs[0].schema, progress)
-        return {"answers": answers, "seconds": time.perf_counter() - began}
+        return {"answers": answers, "seconds": time.perf_counter() - began, "energy_j": self._meter.lap()}
 
     def _watch(self, token: str, client: Any) -> None:
         """Free the slot of a client that has died, or that has hung. Its liveness is asked for behind its own work."""
@@ -325,10 +334,23 @@ class PackWorker:
                 training = True
             for pack in list(self._packs.values()):
                 try:
-                    pack.round()
+                    self._round(pack)
                 except Exception as error:  # e.g. no memory: every trial of the round fails, the pack goes on
                     self._fail(pack, error)
             self._tell()
+
+    def _round(self, pack: Any) -> None:
+        """Train the trials that wait, and share out what the GPU took for it as its time is shared out."""
+        here = [slot for slot in self._slots.values() if slot.pack is pack]
+        before = [pack.trials[slot.number].busy_s for slot in here]
+        self._meter.lap()
+        if not pack.round():
+            return
+        joules = self._meter.lap()
+        busy = [pack.trials[slot.number].busy_s - begun for slot, begun in zip(here, before, strict=True)]
+        for slot, seconds in zip(here, busy, strict=True):
+            unknown = joules is None or slot.energy_j is None
+            slot.energy_j = None if unknown else slot.energy_j + joules * seconds / (sum(busy) or 1.0)
 
     def _tell(self) -> None:
         """Answer the clients whose trials have come to a report."""
@@ -342,7 +364,8 @@ class PackWorker:
                 answer = {"step": outcome.step, "metrics": outcome.metrics, "done": outcome.done}
             asked, slot.asked, slot.quiet_since = slot.asked, None, time.monotonic()
             busy_s = slot.pack.trials[slot.number].busy_s
-            asked.set_result({**answer, "busy_s": busy_s, "here": len(self._slots)})
+            used = {"busy_s": busy_s, "energy_j": slot.energy_j}
+            asked.set_result({**answer, **used, "here": len(self._slots)})
 
     def _fail(self, pack: Any, error: Exception) -> None:
         for token, slot in list(self._slots.items()):

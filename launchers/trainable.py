@@ -17,6 +17,7 @@ from launchers import checkpoints
 from launchers.pack_slot import PackAddress, PackSlot
 from recipes.engines.protocol import Diverged, Job, Session, TrainingFailed
 from sweeps.errors import InvalidInput
+from tracking.meters.energy import EnergyMeter
 
 POINTER = "where.json"
 ERROR = "error.txt"  # in the trial's folder: why its last attempt failed
@@ -39,7 +40,9 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any]) -> None:
         self._session: Session | None = None
         self._begun = time.time()
-        self._in_packs: dict[str, Any] = {"seconds": 0.0, "lost": 0.0, "labels": {}}
+        self._energy_j: float | None = 0.0
+        self._meter = EnergyMeter(config["job"]["device"] if config["engine"] != "packed" else "cpu")
+        self._in_packs: dict[str, Any] = {"seconds": 0.0, "lost": 0.0, "energy_j": None, "labels": {}}
         self._folder = Path(config["job"]["folder"])
         (self._folder / ERROR).unlink(missing_ok=True)
         checkpoint = checkpoints.latest(self._folder)
@@ -103,9 +106,12 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]
         if self.config["engine"] == "packed":
             if isinstance(self._session, PackSlot):
                 slot = self._session
-                self._in_packs = {"seconds": slot.busy_s, "lost": slot.lost_s, "labels": slot.labels}
+                used = {"seconds": slot.busy_s, "lost": slot.lost_s, "energy_j": slot.energy_j}
+                self._in_packs = {**used, "labels": slot.labels}
             return self._in_packs
-        return {"seconds": time.time() - self._begun, "labels": _node_labels()}
+        joules = self._meter.lap()
+        self._energy_j = None if joules is None or self._energy_j is None else self._energy_j + joules
+        return {"seconds": time.time() - self._begun, "energy_j": self._energy_j, "labels": _node_labels()}
 
     def _open(self) -> Session:
         raw = self.config["job"]

@@ -255,38 +255,3 @@ def rank_agreement(scene: Scene) -> Any:
     figure.update_xaxes(title_text=axis_title(LOSS), **_axis(scene.table[LOSS]))
     figure.update_yaxes(title_text=axis_title(metric))
     return figure
-
-
-# Costs ---------------------------------------------------------------------------------------------
-
-
-def cost_bars(scene: Scene) -> Any:
-    """What was spent on training, evaluation, idling and failures, by pool."""
-    import plotly.graph_objects as go
-
-    if not scene.state.costs:
-        return "Nothing was spent yet."
-    costs = pd.DataFrame([vars(cost) for cost in scene.state.costs])
-    sums = costs.groupby(["pool", "kind"])[["usd", "unit_s"]].sum()
-    kinds = [kind for kind in theme.KINDS if kind in set(costs["kind"])]
-    pools = sorted(set(costs["pool"]))
-    figure = go.Figure(layout=theme.layout(150 + 46 * len(pools), barmode="stack", bargap=0.45))
-    figure.update_layout(legend_traceorder="normal")
-    for kind in kinds:
-        known = [sums.loc[(pool, kind)] if (pool, kind) in sums.index else None for pool in pools]
-        usd = [0.0 if row is None else float(row["usd"]) for row in known]
-        hours = [0.0 if row is None else float(row["unit_s"]) / 3600 for row in known]
-        figure.add_trace(
-            go.Bar(
-                x=usd,
-                y=pools,
-                orientation="h",
-                name=kind,
-                marker_color=theme.KINDS[kind],
-                customdata=hours,
-                hovertemplate="%{y}, " + kind + ": US$ %{x:.3g} for %{customdata:.3g} unit-hours<extra></extra>",
-            )
-        )
-    figure.update_xaxes(title_text="US$", rangemode="tozero")
-    figure.update_yaxes(title_text="Pool", ticks="", showgrid=False)
-    return figure

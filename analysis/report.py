@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from analysis import decision_figures, figures, theme
+from analysis import cost_figures, decision_figures, figures, theme
 from analysis.champion import Choice, agreement, choose
 from analysis.claims import check_page, quoted
 from analysis.comparison import baseline, comparison
@@ -421,11 +421,22 @@ def _sections(scene: Scene) -> list[list[Section]]:
             _section(
                 "costs",
                 "Where the money went",
-                "The whole cost by pool; idle is paid time in which no trial ran, failed is work that was lost.",
-                figures.cost_bars(scene),
+                "What the sweep held, by pool, in shares that add up to it: retried is work that was lost and done "
+                "again, failed that of trials that failed, idle what was held and did nothing. A judge's tokens come "
+                "on top.",
+                cost_figures.cost_bars(scene),
             )
         ],
+        *_serving(scene),
     ]
+
+
+def _serving(scene: Scene) -> list[list[Section]]:
+    """A month of serving, where the sweep says what is to be served."""
+    found = cost_figures.serving_bars(scene)
+    if found is None:
+        return []
+    return [[_section("serving", "What serving costs", cost_figures.serving_how(scene), found)]]
 
 
 def _decision(scene: Scene) -> list[list[Section]]:

@@ -70,7 +70,7 @@ class Spending:
 
     Attributes:
         allocation: Unit-seconds held, by pool; ``pools`` what was used of each, by kind.
-        shares: Of all pools.
+        shares: Of all pools; ``closer`` in US$ by what each was spent on.
         machine_usd: Sum of the shares; ``usd`` with the judge's tokens, as far as their price is known.
         covered: The shares' unit-seconds over the allocation; None where nothing was held.
         energy_j: Of all that was measured; ``energy_of`` the share of the working unit-seconds that it covers.
@@ -80,6 +80,7 @@ class Spending:
     allocation: dict[str, float]
     pools: dict[str, dict[Kind, Share]]
     shares: dict[Kind, Share]
+    closer: dict[Kind, dict[str, float]]
     judge: JudgeTokens
     pairwise: JudgeTokens
     machine_usd: float
@@ -113,6 +114,7 @@ def spending(state: SweepState, choice: Choice) -> Spending:
         held,
         pools,
         found,
+        _closer(state),
         judge,
         pairwise,
         machine_usd,
@@ -135,7 +137,13 @@ def repriced(state: SweepState, prices: Mapping[str, Price]) -> SweepState:
     pools = {name: Pool.model_validate(pool) for name, pool in state.facts.get("pools", {}).items()}
     if not pools.keys() & prices.keys():
         hint = f"entries it has: {', '.join(prices)}"
-        raise InvalidInput(Problem("--prices", f"has no entry for {' or '.join(pools)}, the sweep's pools", hint))
+        raise InvalidInput(
+            Problem(
+                "--prices",
+                f"has no entry for {' or '.join(pools)}, the sweep's pool{'s' if len(pools) > 1 else ''}",
+                hint,
+            )
+        )
     pools = {name: pool.model_copy(update={"price": prices.get(name, pool.price)}) for name, pool in pools.items()}
     costs = [
         replace(one, usd=one.unit_s / 3600 * pools[one.pool].price.usd_per_hour) if one.pool in pools else one
@@ -147,6 +155,16 @@ def repriced(state: SweepState, prices: Mapping[str, Price]) -> SweepState:
 
 def _pools(state: SweepState) -> list[str]:
     return list(dict.fromkeys([*state.facts.get("pools", {}), *(entry.pool for entry in state.costs)]))
+
+
+def _closer(state: SweepState) -> dict[Kind, dict[str, float]]:
+    """By kind, then by what the ledger calls it, the dearest first; trials' own work has no further name."""
+    found: dict[Kind, dict[str, float]] = {}
+    for entry in state.costs:
+        of = found.setdefault(kind_of(state, entry), {})
+        name = entry.what or "trials"
+        of[name] = of.get(name, 0.0) + entry.usd
+    return {kind: dict(sorted(of.items(), key=lambda one: -one[1])) for kind, of in found.items()}
 
 
 def _compared(state: SweepState) -> JudgeTokens:

@@ -10,7 +10,7 @@ GRID = "#e8ebef"
 INK = "#1d2733"
 MUTED = "#667385"
 WORST, BEST = "#d5dde6", "#23527c"  # the objective's colour scale
-KINDS = {"training": "#4f7396", "evaluation": "#7fa99b", "idle": "#c3cad3", "failed": "#b0545c"}
+KINDS = {"training": "#4f7396", "evaluation": "#7fa99b", "retried": "#d3a64f", "failed": "#b0545c", "idle": "#c3cad3"}
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 

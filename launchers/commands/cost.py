@@ -16,7 +16,7 @@ from launchers.commands.serving_cost import show_serving
 from launchers.output import Format, money, say, short, show_csv, show_json, show_table
 from sweeps.facts import Pool
 from tracking.ledger import SweepState
-from tracking.meters.cost import Kind
+from tracking.meters.cost import Kind, summary
 
 if TYPE_CHECKING:
     from analysis.spending import Point, Spending
@@ -59,7 +59,7 @@ def cost(
     found = spending(state, choose(state))
     rows = _shares(found)
     if output is Format.JSON:
-        show_json({**_content(found), "prices": state.facts.get("pools", {})})
+        show_json({**summary(state), **_content(found), "prices": state.facts.get("pools", {})})
     elif output is Format.CSV:
         show_csv(rows, ["kind", "unit_s", "usd", "share", "energy_j"])
     else:
@@ -131,6 +131,9 @@ def _print_arms(found: "Spending") -> None:
 
 def _lines(state: SweepState, found: "Spending") -> Iterator[str]:
     yield from _allocation(state, found)
+    for kind, of in found.closer.items():
+        if len(of) > 1:
+            yield f"{kind}: {', '.join(f'{name} {money(usd):,}' for name, usd in of.items())}"
     yield from _judge(found)
     for point in found.points:
         yield _point(point)

@@ -96,7 +96,7 @@ def _pool(state: SweepState, traffic: Traffic, prices: Mapping[str, Price]) -> P
     """The pool to serve on as the sweep knew it, else as its file says now."""
     told = [*state.facts.get("pools", {}).values(), *filter(None, [state.facts.get("serving")])]
     known = {pool["name"]: Pool.model_validate(pool) for pool in told}
-    name = traffic.pool or next(iter(known))
+    name = traffic.pool or next(iter(known), "cpu")
     known = known if name in known else load_pools()
     if name not in known:
         raise InvalidInput(Problem("--traffic", f'unknown pool "{name}"', nearest(name, tuple(known))))

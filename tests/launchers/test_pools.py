@@ -43,8 +43,23 @@ def test_every_shipped_pool_has_a_dated_and_sourced_price() -> None:
 
 def test_a_pool_file_beside_the_sweep_wins(tmp_path: Path) -> None:
     shipped = (pools.SHIPPED / "h100.yaml").read_text()
-    (tmp_path / "h100.yaml").write_text(shipped.replace("usd_per_hour: 3.85", "usd_per_hour: 1.5"))
+    own = "{usd_per_hour: 1.5, date: 2026-11-01, source: our contract}"
+    (tmp_path / "h100.yaml").write_text(shipped.replace("nebius-h100", own))
     assert pools.load_pools(tmp_path)["h100"].price.usd_per_hour == 1.5
+
+
+def test_an_own_price_list_prices_pools_by_their_names_and_adds_entries(tmp_path: Path) -> None:
+    listed = "h100: {usd_per_hour: 2.5, date: 2026-11-20, source: our contract}\n"
+    (tmp_path / "prices.yaml").write_text(listed + "ours: {usd_per_hour: 1.25, date: 2026-11-20, source: lease}\n")
+    (tmp_path / "pools").mkdir()
+    shipped = (pools.SHIPPED / "b200.yaml").read_text()
+    (tmp_path / "pools" / "mine.yaml").write_text(shipped.replace("nebius-b200", "ours"))
+    found = pools.load_pools(tmp_path / "pools", tmp_path / "prices.yaml")
+    assert {name: found[name].price.usd_per_hour for name in ("h100", "mine", "b200")} == {
+        "h100": 2.5,
+        "mine": 1.25,
+        "b200": 7.15,
+    }
 
 
 def test_a_wrong_pool_file_names_its_keys(tmp_path: Path) -> None:

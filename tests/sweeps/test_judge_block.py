@@ -82,7 +82,7 @@ def test_a_price_has_a_date_and_a_source(write: Write) -> None:
         "price.source: must not be empty",
         'price.date: must be a date, but got "soon" (write it like 2026-11-25)',
     ]
-    assert "must be at least 0" in told(write, whole.replace(": 1,", ": -1,") % ", date: 2026-11-25, source: s")[0]
+    assert "must be above 0" in told(write, whole.replace(": 1,", ": -1,") % ", date: 2026-11-25, source: s")[0]
 
 
 def test_a_panel_and_what_it_shares(write: Write) -> None:

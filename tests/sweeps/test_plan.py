@@ -105,7 +105,7 @@ def test_the_budget_is_compared(make_sweep: Make) -> None:
 
 def test_every_number_says_where_it_comes_from(make_sweep: Make) -> None:
     result = plan(make_sweep(SPACE + "pools: [h100]\nstop_early: {}\nsearch: {trials: 8}"))
-    assert result.sources["price of h100"] == "4 US$ per GPU-hour on 2026-11-01: https://example.com/prices"
+    assert result.sources["price of h100"] == "US$ 4 per GPU-hour, on demand, 2026-11-01: https://example.com/prices"
     assert result.sources["speed of h100"] == "400 TFLOP/s per GPU: measured"
     assert result.sources["tokens_per_row"] == "mean over 700 rows"
     assert result.sources["expected"] == "continuous halving with grace 0.1, reduction 3 trains 61% of the steps"

@@ -164,7 +164,7 @@ def _allocation(state: SweepState, found: "Spending") -> Iterator[str]:
         yield f"{name}: {held:,.0f} unit-seconds were held over {many}{working}"
     if found.covered is not None:
         goes_on = ", of which the idle time is not charged yet" if state.ended is None else ""
-        yield f"the shares add up to {found.covered:.2%} of what was held{goes_on}"
+        yield f"the shares add up to {found.covered:.1%} of what was held{goes_on}"
 
 
 def _judge(found: "Spending") -> Iterator[str]:

@@ -102,11 +102,13 @@ def goodput_of(evaluations: Sequence[Evaluation]) -> Goodput | str:
         rps, n = found[-1].metrics[GOODPUT] or 0.0, found[-1].n
         if rps <= 0:
             return f"{GOODPUT} is 0 over n = {n} requests: none is answered within the limits, on however many replicas"
-        return Goodput(rps, n, f"{GOODPUT} {rps:.4g} requests/s a replica, n = {n}")
-    timed = [one for one in evaluations if one.split == "latency" and one.detail.get("mean_s")]
+        offered = found[-1].detail.get("rate")
+        load = f" of {offered:g} that were offered, so at least that" if offered else ""
+        return Goodput(rps, n, f"{GOODPUT} {rps:.4g} requests/s a replica{load}, n = {n}")
+    timed = [(mean, one.n) for one in evaluations if one.split == "latency" and (mean := _mean_s(one.detail))]
     if not timed:
         return "neither its goodput nor its latency was measured"
-    mean, n = timed[-1].detail["mean_s"], timed[-1].n
+    mean, n = timed[-1]
     told = f"one request at a time, mean latency {mean:.4g} s, n = {n}: {1 / mean:.4g} requests/s a replica"
     return Goodput(1 / mean, n, told)
 
@@ -128,6 +130,14 @@ def serving_cost(
         return of_tokens(traffic, price, means[0], means[1], asked)
     goodput = goodput_of(evaluations)
     return ServingCost(None, None, why=goodput) if isinstance(goodput, str) else of_fleet(traffic, pool, goodput)
+
+
+def _mean_s(detail: Mapping[str, Any]) -> float | None:
+    """The mean latency of a whole request; where only its formulation was timed, of that."""
+    stages = detail.get("stages") or {}
+    timed = stages.get("agent") or stages.get("formulation") or detail
+    mean: float | None = timed.get("mean_s")
+    return mean
 
 
 def _tokens(used: Mapping[str, Any] | None) -> bool:

@@ -44,6 +44,13 @@ def test_one_request_at_a_time_is_a_goodput_that_says_so() -> None:
     assert "one request at a time" in found.how
 
 
+def test_of_several_stages_the_whole_request_counts() -> None:
+    stages = {"formulation": {"mean_s": 0.2}, "ranking": {"mean_s": 0.1}, "agent": {"mean_s": 0.4}}
+    found = goodput_of([evaluation("latency", 8, {"stages": stages})])
+    assert isinstance(found, Goodput)
+    assert found.rps == 2.5
+
+
 @pytest.mark.parametrize(
     ("evaluations", "why"),
     [

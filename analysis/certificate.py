@@ -62,7 +62,7 @@ def certificate(
         "agreement": {"between": ["val/loss", "quality/score"], **agreement(state)},
         "base": base,
         "data": {key: _without_paths(value) for key, value in state.facts.items() if "data" in key},
-        "prices": {key: value for key, value in state.facts.items() if "price" in key or key == "pools"},
+        "prices": {key: value for key, value in state.facts.items() if "price" in key or key in ("pools", "serving")},
         "code": {"commit": commit or state.facts.get("code_commit")},
         "versions": state.facts.get("versions") or {name: found for name in _PACKAGES if (found := _version(name))},
         "machine": state.facts.get("machine"),

@@ -119,6 +119,7 @@ def _given(state: SweepState) -> Iterator[str]:
             yield from (value, shorten(value))
 
     yield from words([state.name, state.reason, state.spec, [cost.pool for cost in state.costs]])
+    yield from words([state.facts.get("pools"), state.facts.get("serving")])  # sources of prices
     for trial in state.trials.values():
         yield from words([trial.values, trial.pool, trial.error, trial.reason, trial.metrics])
 

@@ -205,10 +205,12 @@ def _part(state: SweepState, arm: str, rate: Mapping[str, float]) -> Part:
 
 def _points(state: SweepState, choice: Choice, usd: float) -> Iterator[Point]:
     """Against what there was before, and against the recipe as it ships."""
-    metric = choice.rule.metric
-    if choice.champion is None or not metric.startswith(QUALITY):
+    metric, split = choice.rule.metric, "challenge" if choice.outcome is not None else "dev"
+    if choice.champion is None:
         return
-    split = "challenge" if choice.outcome is not None else "dev"
+    if not metric.startswith(QUALITY):
+        yield Point("what there was", metric, split, 0, None, None, usd, None, "no other arm was measured by it")
+        return
     table = comparison(state, choice, split).set_index("role")
     others = {arm: label for arm, label in standing(state).items() if arm != BASE_SCHEMA}
     if default_trial(state) not in (None, choice.champion):

@@ -137,7 +137,7 @@ def _lines(state: SweepState, found: "Spending") -> Iterator[str]:
     yield from _judge(found)
     for point in found.points:
         yield _point(point)
-    if found.points:
+    if any(point.usd_per_point is not None for point in found.points):
         from analysis.spending import POINT
 
         yield f"  a point: {POINT}"

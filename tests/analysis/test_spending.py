@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from analysis.champion import choose
+from analysis.report import write_report
 from analysis.serving import serving_costs
 from analysis.spending import repriced, spending
 from sweeps.errors import InvalidInput
@@ -118,3 +119,19 @@ def test_a_limit_on_the_month_is_a_constraint_like_any_other(tmp_path: Path) -> 
         choice = choose(ledger.read())
     assert choice.champion == trial_id(2)
     assert "cost/monthly_usd is 1200, must be < 900" in choice.verdicts[trial_id(1)].failures
+
+
+def test_the_report_draws_the_month_with_what_it_rests_on(state: SweepState, tmp_path: Path) -> None:
+    """The words of a price's source are the user's own: what they claim is no claim of the page."""
+    champion = choose(state).champion
+    assert champion is not None
+    page = write_report(state, tmp_path / "without.html").read_text()
+    assert 'id="serving"' not in page
+    state = latency(latency(state, "base", 0.5), champion, 0.25)
+    own = POOL.price.model_copy(update={"source": "our list, 30 % faster and cheaper than before"})
+    state.spec["traffic"] = TRAFFIC.model_dump(mode="json")
+    state.facts["serving"] = POOL.model_copy(update={"price": own}).model_dump(mode="json")
+    page = write_report(state, tmp_path / "with.html").read_text()
+    assert 'id="serving"' in page
+    for told in ("A peak of 50 requests a second", "US$ 0.05 per core-hour", "17 replicas"):
+        assert told in page

@@ -260,7 +260,7 @@ def _left_behind(home: Path) -> list[str]:
 
 def _first_news(folder: Path, after: float) -> float:
     """When the first thing happened after a command's start that is more than its having begun."""
-    starting = ("sweep", "begin", "mlflow", "cost")
+    starting = ("sweep", "begin", "mlflow", "units", "cost")
     told = (event for event in events(folder) if event["t"] > after and event["event"] not in starting)
     return float(next(told)["t"])
 

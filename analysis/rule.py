@@ -90,7 +90,7 @@ def effective_rule(state: SweepState, rule: Rule | None = None) -> tuple[Rule, s
 
 def _evaluates(state: SweepState) -> bool:
     evaluate = state.spec.get("evaluate") or {}
-    if evaluate.get("metrics") or evaluate.get("judge"):
+    if any(evaluate.get(key) for key in ("metrics", "judge", "pipeline")):
         return True
     done = (evaluation for trial in state.trials.values() for evaluation in trial.evaluations)
     on_dev = [evaluation for evaluation in done if evaluation.split == "dev"]

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from analysis import decision_figures, figures, theme
+from analysis import decision_figures, figures, retrieval_figures, theme
 from analysis.champion import Choice, agreement, choose
 from analysis.claims import check_page, quoted
 from analysis.comparison import baseline, comparison
@@ -368,6 +368,11 @@ _CONTESTS_HOW = (
     "The difference between two on the same items. All intervals hold together; where one contains 0, the two are not "
     "told apart. Orange is better, red is worse."
 )
+_RETRIEVAL_HOW = (
+    "Products of the catalogue that are found by the shopper's own words, by what each model makes of them, and by the "
+    "right category and attributes. In the open diamonds no model has a part: between them lies what one can win. Each "
+    "interval by itself."
+)
 _FLIPS_HOW = (
     "Who has the best result on dev under every limit, and at every worth of a dollar: a price that doubles "
     "is a worth that doubles. Where a bar ends, the choice flips."
@@ -429,11 +434,14 @@ def _sections(scene: Scene) -> list[list[Section]]:
 
 
 def _decision(scene: Scene) -> list[list[Section]]:
+    found = retrieval_figures.retrieval_arms(scene)
+    retrieval = [[_section("retrieval", "What is found?", _RETRIEVAL_HOW, found)]] if found is not None else []
     return [
         [
             _section("certainty", "How sure is it?", _CERTAINTY_HOW, decision_figures.intervals(scene)),
             _section("contests", "Who beats whom?", _CONTESTS_HOW, decision_figures.contests(scene)),
-        ]
+        ],
+        *retrieval,
     ]
 
 

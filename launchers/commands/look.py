@@ -120,6 +120,7 @@ def leaderboard(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
     _show_leaderboard(open_sweep(sweep, home.home()), output)
 
 
+_OF_PIPELINE = ("e2e/score", "retrieval/ndcg_at_10")
 _BOARD = (
     "rank",
     "number",
@@ -153,7 +154,8 @@ def _show_leaderboard(state: SweepState, output: Format) -> None:
     columns = {key: key for key in board.table.columns if key not in ("objective", "failed")}
     if output is Format.TABLE:
         rows += [{**arm, "id": arm["label"], "_style": "dim"} for arm in content["arms"]]
-        columns = {key: _heading(key, board.swept) for key in columns if key in _BOARD or key in board.swept}
+        kept = (*_BOARD, board.rule.metric, *board.swept)
+        columns = {key: _heading(key, board.swept) for key in columns if key in kept}
     show(content, rows, columns, output, f"{state.name}: {board.rule}", board.note or "")
 
 
@@ -180,6 +182,8 @@ def _show_comparison(state: SweepState, split: str, output: Format) -> None:
     rows = records(comparison(state, choose(state), split))
     shown = ("label", "number", "n", "quality/score", "quality/json_valid")
     names = [key for key in rows[0] if "/" in key] if rows else []
+    if output is Format.TABLE:  # podium retrieval has the rest, with intervals
+        names = [key for key in names if not key.startswith(("e2e/", "retrieval/")) or key in _OF_PIPELINE]
     order = [key for key in dict.fromkeys([*shown, *names]) if rows and key in rows[0]]
     columns = {key: key.removeprefix("quality/") if output is Format.TABLE else key for key in order}
     ranks = agreement(state)

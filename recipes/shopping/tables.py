@@ -12,6 +12,7 @@ from sweeps.errors import InvalidInput, Problem, nearest
 from sweeps.retrieving import TABLES
 
 Row = dict[str, Any]
+_Reader = Callable[[Path, Sequence[str]], Iterator[tuple[int, Row]]]
 
 
 def read_table(
@@ -31,6 +32,17 @@ def read_table(
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise InvalidInput(Problem(where, f"{path.name} is no table", f"valid endings: {', '.join(TABLES)}"))
+    return _read(reader, path, where, needed, columns)
+
+
+def read_tab_separated(path: Path, where: str, needed: Sequence[str]) -> Iterator[tuple[int, Row]]:
+    """As :func:`read_table`, of a file that is separated by tabs whatever its ending says."""
+    return _read(_separated("\t"), path, where, needed, ())
+
+
+def _read(
+    reader: _Reader, path: Path, where: str, needed: Sequence[str], columns: Sequence[str]
+) -> Iterator[tuple[int, Row]]:
     if not path.is_file():
         raise InvalidInput(Problem(where, f"no such file: {path}"))
     first = True
@@ -63,15 +75,11 @@ class _NotOfItsFormError(ValueError):
     """A file is not what its ending says."""
 
 
-def _separated(delimiter: str) -> Callable[[Path, Sequence[str]], Iterator[tuple[int, Row]]]:
+def _separated(delimiter: str) -> _Reader:
     def rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
         csv.field_size_limit(sys.maxsize)  # descriptions are long
         with path.open(encoding="utf-8-sig", newline="") as file:
-            # A tab-separated field is never quoted: product texts have lone inch marks.
-            if delimiter == "\t":
-                reader = csv.DictReader(file, delimiter=delimiter, quoting=csv.QUOTE_NONE)
-            else:
-                reader = csv.DictReader(file, delimiter=delimiter)
+            reader = csv.DictReader(file, delimiter=delimiter)
             try:
                 for row in reader:
                     if None in row:
@@ -116,7 +124,7 @@ def _parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
         raise _NotOfItsFormError(f"is no Parquet: {str(error).splitlines()[0]}") from None
 
 
-_READERS: dict[str, Callable[[Path, Sequence[str]], Iterator[tuple[int, Row]]]] = {
+_READERS: dict[str, _Reader] = {
     ".csv": _separated(","),
     ".tsv": _separated("\t"),
     ".jsonl": _jsonl,

@@ -153,10 +153,12 @@ class MiniLm:
             from transformers.utils import logging
         before = logging.get_verbosity()
         logging.set_verbosity_error()  # the checkpoint has a head that is not used, which is told at length
+        logging.disable_progress_bar()
         try:
             model = BertModel.from_pretrained(self._folder, local_files_only=True, add_pooling_layer=False)
         finally:
             logging.set_verbosity(before)
+            logging.enable_progress_bar()
         return model.eval()
 
     @cached_property

@@ -1,7 +1,7 @@
 """From an answer to what is searched for: category, attributes, and hypothetical products (HyDE).
 
-HyDE is Gao et al., Precise Zero-Shot Dense Retrieval without Relevance Labels (2022): the model writes the product that
-it would like to find, and what lies near it in the embedding space is found.
+HyDE is Gao et al., Precise Zero-Shot Dense Retrieval without Relevance Labels (2022): the model writes the products
+that it would like to find, and what lies near the mean of their vectors and the query's is found.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +28,7 @@ class Query:
     """What is searched for.
 
     Attributes:
-        words: The text that is embedded.
+        words: The category and the values of the attributes, or the shopper's own.
         attributes: Pairs of name and value, in lower case; the category is one of them.
         products: Hypothetical products.
     """
@@ -36,6 +36,11 @@ class Query:
     words: str
     attributes: frozenset[Pair] = frozenset()
     products: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts whose vectors are averaged: the words, where there are any, and every hypothetical product."""
+        return tuple(filter(None, (self.words, *self.products)))
 
 
 Formulate = Callable[[Mapping[str, Any], str], Query]
@@ -58,9 +63,7 @@ def formulation(settings: Pipeline, base_dir: Path) -> Formulate:
 
 def without_products(query: Query) -> Query:
     """The category and attributes of a query alone; all of it where it has none."""
-    if not query.attributes:
-        return query
-    return Query(". ".join(value for _, value in sorted(query.attributes)), query.attributes)
+    return Query(query.words, query.attributes) if query.words else query
 
 
 def _demo(row: Mapping[str, Any], answer: str) -> Query:
@@ -116,8 +119,8 @@ def _query(said: Mapping[str, Any]) -> Query:
     products = said.get("products")
     listed = products if isinstance(products, list | tuple) else [products]
     hypothetical = tuple(filter(None, map(as_text, listed)))
-    words = ". ".join(filter(None, (category, *(value for _, value in attributes), *hypothetical)))
-    if not words:
+    words = ". ".join(filter(None, (category, *(value for _, value in attributes))))
+    if not words and not hypothetical:
         raise NotFormulatedError("neither category nor attributes nor products")
     pairs = [*([("category", category)] if category else []), *attributes]
     return Query(words, frozenset((name.casefold(), value.casefold()) for name, value in pairs), hypothetical)

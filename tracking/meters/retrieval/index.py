@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,13 +47,12 @@ class Index:
     manifest: dict[str, Any]
     flat: Any = None
 
-    def search(self, texts: Sequence[str], k: int, anew: bool = False) -> tuple[NDArray[np.intp], Vectors]:
-        """The places of the ``k`` nearest products of each text and their cosines, shape (texts, k) each.
+    def search(self, queries: Vectors, k: int) -> tuple[NDArray[np.intp], Vectors]:
+        """The places of the ``k`` products nearest to each vector and their cosines, shape (queries, k) each.
 
         The nearest come first; equal ones in the catalogue's order.
         """
         k = min(k, len(self.vectors))
-        queries = self.embedder.embed(texts, anew)
         if self.flat is not None:
             cosines, places = self.flat.search(queries, k)
         else:

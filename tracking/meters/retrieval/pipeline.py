@@ -17,6 +17,7 @@ from recipes.shopping.shop import LABELS, Shop, open_shop
 from sweeps.errors import InvalidInput, Problem
 from sweeps.retrieving import Pipeline
 from tracking.meters.metrics import Item, row_of
+from tracking.meters.retrieval.embedding import Vectors, unit
 from tracking.meters.retrieval.formulation import (
     Formulate,
     NotFormulatedError,
@@ -47,11 +48,13 @@ class Recommended:
     Attributes:
         retrieved: Ids of the candidates, the nearest first.
         ranked: Ids of the top k, the best first.
+        vectors: Of the query's texts, shape (texts, dimension); None where nothing was searched for.
         retrieval_s: Seconds of embedding the query and searching; ``ranking_s`` of ranking.
     """
 
     retrieved: tuple[str, ...] = ()
     ranked: tuple[str, ...] = ()
+    vectors: Vectors | None = None
     retrieval_s: float = 0.0
     ranking_s: float = 0.0
 
@@ -80,23 +83,25 @@ class ShoppingPipeline:
         self._standing = lru_cache(KEPT_ARMS)(self._measure_standing)
 
     def recommend(self, query: Query, profile: Profile | None = None, anew: bool = False) -> Recommended:
-        """Retrieve candidates by a query's text, and rank them with what the shopper likes.
+        """Retrieve candidates near the mean of a query's vectors, and rank them with what the shopper likes.
 
         Args:
             query: What is searched for.
-            profile: Of the shopper; None ranks by the text alone.
+            profile: Of the shopper; None ranks by the cosine alone.
             anew: Take no vector from what is kept: this is timed.
 
         Raises:
             ServiceUnreachable: Embeddings are from an endpoint, and it does not answer.
         """
         began = self._clock()
-        places, cosines = self.index.search([query.words], self.settings.candidates, anew)
+        vectors = self.index.embedder.embed(query.texts, anew)
+        places, cosines = self.index.search(unit(vectors.mean(axis=0, keepdims=True)), self.settings.candidates)
         found = self._clock()
         ranked = self._rank(places[0], cosines[0], profile)
         ended = self._clock()
         products = self.index.catalogue.products
-        return Recommended(tuple(products[place].id for place in places[0]), ranked, found - began, ended - found)
+        ids = tuple(products[place].id for place in places[0])
+        return Recommended(ids, ranked, vectors, found - began, ended - found)
 
     def _rank(self, places: Sequence[int], cosines: Sequence[float], profile: Profile | None) -> tuple[str, ...]:
         """The top k by cosine and affinity; equal ones in the order of retrieval."""
@@ -134,7 +139,7 @@ class ShoppingPipeline:
         """All measures of every arm. Raises as calling it does."""
         row = row_of(item)
         raw, gold = self._standing(json.dumps(row, sort_keys=True))
-        right = self._right(row, item)
+        right = refuse_unreadable(self.formulate, row, item.reference)
         try:
             query = self.formulate(row, answer)
         except NotFormulatedError:
@@ -142,24 +147,19 @@ class ShoppingPipeline:
             return {RAW: raw, HYDE: {**nothing, "retrieval/formulated": 0.0}, GOLD: gold}
         return {RAW: raw, HYDE: {**self._run(row, query, right), "retrieval/formulated": 1.0}, GOLD: gold}
 
-    def _right(self, row: Mapping[str, Any], item: Item) -> Query:
-        return refuse_unreadable(self.formulate, row, item.reference)
-
     def _measure_standing(self, written: str) -> tuple[dict[str, float], dict[str, float]]:
         row = json.loads(written)
         right = refuse_unreadable(self.formulate, row, row["reference"])
-        # These arms name no product: the one nearest to their text stands for it.
-        one = Query(right.words, right.attributes, ("",))
-        words, gold = self.shop.query(row), without_products(right)
-        raw = self._run(row, Query(words, products=(words,)), one)
-        return raw, self._run(row, Query(gold.words, gold.attributes, (gold.words,)), one)
+        # These arms name no product: what is nearest to their words stands for it.
+        right = Query(right.words, right.attributes, right.products[:1])
+        gold = self._run(row, without_products(right), right)
+        return self._run(row, Query(self.shop.query(row)), right), gold
 
     def _run(self, row: Mapping[str, Any], query: Query, right: Query) -> dict[str, float]:
         found = self.recommend(query, self.shop.profile(row))
-        nearest: tuple[str, ...] = ()
-        if query.products:
-            places, _ = self.index.search(query.products, 1)
-            nearest = tuple(self.index.catalogue.products[place].id for place in places[:, 0])
+        assert found.vectors is not None
+        places, _ = self.index.search(found.vectors[-max(1, len(query.products)) :], 1)
+        nearest = tuple(self.index.catalogue.products[place].id for place in places[:, 0])
         return self._scored(row, query, right, found, nearest)
 
     def relevant(self, row: Mapping[str, Any]) -> Mapping[str, int]:

@@ -31,7 +31,7 @@ def embedding_server(
     """
 
     class Handler(Quiet):
-        def do_POST(self) -> None:
+        def do_POST(self) -> None:  # noqa: N802
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if asked is not None:
                 asked.append({"path": self.path, **body})

@@ -38,6 +38,7 @@ def _drawn(scene: Scene, arms: list[Arm], split: str) -> Any:
                     mode="markers",
                     marker={"color": _colour(scene, one), "size": 11, "symbol": _symbol(one)},
                     error_x=error,
+                    cliponaxis=False,
                     hovertemplate=f"%{{y}}: %{{x:.3f}}, {low:.3f} to {high:.3f}, n = {value.n}<extra></extra>",
                 ),
                 row=1,

@@ -24,7 +24,7 @@ from analysis.measured import change, measured
 from analysis.pairwise import WIN_RATE, read_pairwise
 from analysis.parallel import parallel
 from analysis.plain import plain
-from analysis.rule import JSON_VALID, LOSS, SCORE
+from analysis.rule import JSON_VALID, LOSS, QUALITY, RETRIEVAL, SCORE
 from analysis.scales import label, number, shorten
 from sweeps.metrics import BY_NAME
 from tracking.ledger import SweepState, TrialState
@@ -268,8 +268,8 @@ def _comparison(state: SweepState, choice: Choice) -> dict[str, Any]:
         title = "On the dev split (the challenge split was not read)"
     if not table["n"].any():
         return {"title": "No answers were evaluated", "how": "", "heads": [], "rows": []}
-    names = [name for name in table.columns if name.startswith(("quality/", "e2e/", "retrieval/"))]
-    first = [name for name in (choice.rule.metric, SCORE, JSON_VALID) if name in names]
+    names = [name for name in table.columns if name.startswith(QUALITY)]
+    first = [name for name in (choice.rule.metric, SCORE, JSON_VALID, *RETRIEVAL) if name in names]
     names = list(dict.fromkeys([*first, *names]))[:5]
     rows = []
     for record in table.to_dict("records"):
@@ -334,12 +334,13 @@ def _leaderboard(state: SweepState, choice: Choice) -> dict[str, Any]:
     board = leaderboard(state, choice.rule)
     first = ["rank", "number", "state", choice.rule.metric]
     names = [*first, *(name for name in board.table.columns if name not in {*first, *_HIDDEN})]
-    # The parts of a rubric are for the table of arms and for MLflow; here they would push the swept values away.
-    kept = {choice.rule.metric, *(constraint.metric for constraint in choice.rule.constraints), SCORE, JSON_VALID}
+    # The parts of a score are for the table of arms and for MLflow; here they would push the swept values away.
+    bounds = (constraint.metric for constraint in choice.rule.constraints)
+    kept = {choice.rule.metric, *bounds, SCORE, JSON_VALID, *RETRIEVAL}
     names = [
         name
         for name in dict.fromkeys(names)
-        if name in board.table.columns and (name in kept or not name.startswith("quality/"))
+        if name in board.table.columns and (name in kept or not name.startswith(QUALITY))
     ]
     text = {"state"} | {key for key in board.swept if not pd.api.types.is_numeric_dtype(board.table[key])}
     rows = []

@@ -17,6 +17,7 @@ LOSS = "val/loss"
 SCORE = "quality/score"
 JSON_VALID = "quality/json_valid"
 QUALITY = ("quality/", "e2e/", "retrieval/")  # what an evaluation of answers measures; more is better
+RETRIEVAL = ("e2e/score", "retrieval/ndcg_at_10")  # of a pipeline, what tables show
 DIGITS = 12  # objectives equal after rounding to so many decimals are a tie
 
 

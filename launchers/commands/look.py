@@ -120,7 +120,6 @@ def leaderboard(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
     _show_leaderboard(open_sweep(sweep, home.home()), output)
 
 
-_OF_PIPELINE = ("e2e/score", "retrieval/ndcg_at_10")
 _BOARD = (
     "rank",
     "number",
@@ -178,12 +177,13 @@ def _show_comparison(state: SweepState, split: str, output: Format) -> None:
     from analysis.champion import agreement, choose
     from analysis.comparison import baseline, comparison
     from analysis.plain import records
+    from analysis.rule import RETRIEVAL
 
     rows = records(comparison(state, choose(state), split))
     shown = ("label", "number", "n", "quality/score", "quality/json_valid")
     names = [key for key in rows[0] if "/" in key] if rows else []
     if output is Format.TABLE:  # podium retrieval has the rest, with intervals
-        names = [key for key in names if not key.startswith(("e2e/", "retrieval/")) or key in _OF_PIPELINE]
+        names = [key for key in names if not key.startswith(("e2e/", "retrieval/")) or key in RETRIEVAL]
     order = [key for key in dict.fromkeys([*shown, *names]) if rows and key in rows[0]]
     columns = {key: key.removeprefix("quality/") if output is Format.TABLE else key for key in order}
     ranks = agreement(state)

@@ -6,8 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from launchers.arms import Arms
+from launchers.build import build
+from tests.launchers.bad_retrieval import LABELS, PIPELINE, PRODUCTS, ROWS, SHOP
 from tests.launchers.running import podium, write_sweep
+from tests.launchers.stage import SWEEP
 from tests.recipes.shopping.test_importers import wands
+from tracking.ledger import Ledger
 
 
 def test_an_import_prints_the_lines_that_a_sweep_needs(tmp_path: Path) -> None:
@@ -34,6 +39,25 @@ def test_wrong_folders_and_locales_are_told(tmp_path: Path) -> None:
         assert words in run.stderr
         assert "Traceback" not in run.stderr
         assert not (tmp_path / "out").exists()
+
+
+def test_tables_are_part_of_what_names_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PODIUM_HOME", str(tmp_path / "home"))
+    for name, text in (("small.yaml", SWEEP), ("rows.jsonl", ROWS), ("products.csv", PRODUCTS), ("labels.csv", LABELS)):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    paths = {split: tmp_path / f"{split}.jsonl" for split in ("dev", "challenge")}
+
+    def named(*changes: str) -> str:
+        with Ledger(tmp_path / "run") as ledger:
+            return Arms(build(tmp_path / "small.yaml", changes), ledger, paths).job("base", "dev").id
+
+    scored, piped = ("evaluate.metrics=[exact_match]",), ("evaluate.metrics=[exact_match]", *SHOP)
+    before = named(*piped)
+    assert len({named(*scored), before, named(*scored, PIPELINE % ", top_k: 20")}) == 3
+    assert named(*piped) == before
+    (tmp_path / "labels.csv").write_text(LABELS.replace("q0,p1,1", "q0,p1,2"), encoding="utf-8")
+    assert named(*piped) != before
+    assert named(*scored) != before
 
 
 @pytest.mark.slow

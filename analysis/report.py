@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from analysis import cost_figures, decision_figures, figures, theme
+from analysis import cost_figures, decision_figures, figures, retrieval_figures, theme
 from analysis.champion import Choice, agreement, choose
 from analysis.claims import check_page, quoted
 from analysis.comparison import baseline, comparison
@@ -24,7 +24,7 @@ from analysis.measured import change, measured
 from analysis.pairwise import WIN_RATE, read_pairwise
 from analysis.parallel import parallel
 from analysis.plain import plain
-from analysis.rule import JSON_VALID, LOSS, SCORE
+from analysis.rule import JSON_VALID, LOSS, QUALITY, RETRIEVAL, SCORE
 from analysis.scales import label, number, shorten
 from sweeps.metrics import BY_NAME
 from tracking.ledger import SweepState, TrialState
@@ -269,8 +269,8 @@ def _comparison(state: SweepState, choice: Choice) -> dict[str, Any]:
         title = "On the dev split (the challenge split was not read)"
     if not table["n"].any():
         return {"title": "No answers were evaluated", "how": "", "heads": [], "rows": []}
-    names = [name for name in table.columns if name.startswith(("quality/", "e2e/", "retrieval/"))]
-    first = [name for name in (choice.rule.metric, SCORE, JSON_VALID) if name in names]
+    names = [name for name in table.columns if name.startswith(QUALITY)]
+    first = [name for name in (choice.rule.metric, SCORE, JSON_VALID, *RETRIEVAL) if name in names]
     names = list(dict.fromkeys([*first, *names]))[:5]
     rows = []
     for record in table.to_dict("records"):
@@ -335,12 +335,13 @@ def _leaderboard(state: SweepState, choice: Choice) -> dict[str, Any]:
     board = leaderboard(state, choice.rule)
     first = ["rank", "number", "state", choice.rule.metric]
     names = [*first, *(name for name in board.table.columns if name not in {*first, *_HIDDEN})]
-    # The parts of a rubric are for the table of arms and for MLflow; here they would push the swept values away.
-    kept = {choice.rule.metric, *(constraint.metric for constraint in choice.rule.constraints), SCORE, JSON_VALID}
+    # The parts of a score are for the table of arms and for MLflow; here they would push the swept values away.
+    bounds = (constraint.metric for constraint in choice.rule.constraints)
+    kept = {choice.rule.metric, *bounds, SCORE, JSON_VALID, *RETRIEVAL}
     names = [
         name
         for name in dict.fromkeys(names)
-        if name in board.table.columns and (name in kept or not name.startswith("quality/"))
+        if name in board.table.columns and (name in kept or not name.startswith(QUALITY))
     ]
     text = {"state"} | {key for key in board.swept if not pd.api.types.is_numeric_dtype(board.table[key])}
     rows = []
@@ -368,6 +369,11 @@ _CERTAINTY_HOW = (
 _CONTESTS_HOW = (
     "The difference between two on the same items. All intervals hold together; where one contains 0, the two are not "
     "told apart. Orange is better, red is worse."
+)
+_RETRIEVAL_HOW = (
+    "Products of the catalogue that are found by the shopper's own words, by what each model makes of them, and by the "
+    "right category and attributes. In the open diamonds no model has a part: between them lies what one can win. Each "
+    "interval by itself."
 )
 _FLIPS_HOW = (
     "Who has the best result on dev under every limit, and at every worth of a dollar: a price that doubles "
@@ -441,11 +447,14 @@ def _serving(scene: Scene) -> list[list[Section]]:
 
 
 def _decision(scene: Scene) -> list[list[Section]]:
+    found = retrieval_figures.retrieval_arms(scene)
+    retrieval = [[_section("retrieval", "What is found?", _RETRIEVAL_HOW, found)]] if found is not None else []
     return [
         [
             _section("certainty", "How sure is it?", _CERTAINTY_HOW, decision_figures.intervals(scene)),
             _section("contests", "Who beats whom?", _CONTESTS_HOW, decision_figures.contests(scene)),
-        ]
+        ],
+        *retrieval,
     ]
 
 

@@ -17,6 +17,7 @@ LOSS = "val/loss"
 SCORE = "quality/score"
 JSON_VALID = "quality/json_valid"
 QUALITY = ("quality/", "e2e/", "retrieval/")  # what an evaluation of answers measures; more is better
+RETRIEVAL = ("e2e/score", "retrieval/ndcg_at_10")  # of a pipeline, what tables show
 DIGITS = 12  # objectives equal after rounding to so many decimals are a tie
 
 
@@ -90,7 +91,7 @@ def effective_rule(state: SweepState, rule: Rule | None = None) -> tuple[Rule, s
 
 def _evaluates(state: SweepState) -> bool:
     evaluate = state.spec.get("evaluate") or {}
-    if evaluate.get("metrics") or evaluate.get("judge"):
+    if any(evaluate.get(key) for key in ("metrics", "judge", "pipeline")):
         return True
     done = (evaluation for trial in state.trials.values() for evaluation in trial.evaluations)
     on_dev = [evaluation for evaluation in done if evaluation.split == "dev"]

@@ -47,7 +47,7 @@ class Arms:
     @property
     def measurable(self) -> bool:
         """Whether the sweep says how answers are scored."""
-        return bool(self._evaluate.metrics or self._evaluate.judge)
+        return self._evaluate.scores
 
     @cached_property
     def rounds(self) -> tuple[Round, ...]:
@@ -125,13 +125,25 @@ class Arms:
             forbidden=self._evaluate.forbidden,
             max_missing=self._evaluate.max_missing,
             judge_cache=str(home.cache_folder() / "judge"),
+            pipeline=self._pipeline,
         )
         return replace(job, id=self._identify(job))
+
+    @cached_property
+    def _pipeline(self) -> dict[str, Any] | None:
+        """How products are found by answers, with what its tables are now: they are read once a session."""
+        settings = self._evaluate.pipeline
+        if settings is None:
+            return None
+        from tracking.meters.retrieval.index import digests
+
+        files = digests(settings.tables, self._built.base_dir)
+        return {"settings": settings.model_dump(mode="json"), "files": files, "cache": str(home.cache_folder())}
 
     def readings(self) -> EvaluationJob | None:
         """The job that plants defects to read the instrument, on dev; None where nothing scores or is planted."""
         defects = self._evaluate.defects
-        if not self.measurable or defects is None:
+        if not (self._evaluate.metrics or self._evaluate.judge) or defects is None:
             return None
         # As many rows as are asked for, however few the arms answer: no model has to.
         job = replace(self.job(DEFECTS, "dev"), defects=defects.model_dump(mode="json"), limit=defects.rows)
@@ -155,6 +167,8 @@ class Arms:
         }
         if job.gates:
             parts |= {"gates": job.gates, "forbidden": job.forbidden}
+        if job.pipeline is not None and job.arm != DEFECTS:
+            parts["pipeline"] = [job.pipeline["settings"], job.pipeline["files"]]
         if job.arm == DEFECTS:  # no model answers
             files = _hashes(self._built, self._evaluate.own_defects)
             parts |= {"base": None, "base_settings": None, "max_new_tokens": None, "defects": [job.defects, files]}
@@ -193,7 +207,8 @@ def evaluation_files(built: Built) -> dict[str, str]:
     """The files that decide how answers are scored, by the names the sweep gives them, with their SHA-256."""
     evaluate = built.sweep.spec.evaluate
     schema = [evaluate.json_schema] if evaluate.json_schema else []
-    return _hashes(built, [*evaluate.functions, *evaluate.own_gates, *schema])
+    formulates = evaluate.pipeline.function if evaluate.pipeline else None
+    return _hashes(built, [*evaluate.functions, *evaluate.own_gates, *schema, *([formulates] if formulates else [])])
 
 
 def _hashes(built: Built, entries: Sequence[str]) -> dict[str, str]:

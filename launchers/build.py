@@ -16,6 +16,7 @@ from recipes.schema import Base
 from sweeps.design_points import planned_points
 from sweeps.errors import InvalidInput, Problem
 from sweeps.facts import Pool
+from sweeps.retrieving import written_tables
 from sweeps.spec import LoadedSpec, Sweep, read_spec, resolve
 
 INPUTS = ("base.", "data.", "lora.targets")  # what is set here decides the facts: size, rows, hashes, widths
@@ -153,10 +154,19 @@ def _check_files(loaded: LoadedSpec, base_dir: Path) -> list[Problem]:
         for key in ("metrics", "gates", "defects")
         for entry in _entries(evaluate.get(key))
     ]
+    pipeline = evaluate.get("pipeline")
+    for key, name in written_tables(pipeline).items():
+        if not (base_dir / Path(name).expanduser()).is_file():
+            rule = f"no such file: {name}"
+            found.append((f"pipeline.{key}", Problem("", rule, f"relative paths are taken from {base_dir}")))
+    if isinstance(pipeline, dict) and isinstance(function := pipeline.get("formulation"), str) and ".py:" in function:
+        found.append(("pipeline.formulation", find_function(function, base_dir, "evaluate.pipeline.formulation")))
     if isinstance(schema, str) and schema:
         found.append(("schema", read_schema(schema, base_dir)))
     problems = [
-        loaded.problem(("evaluate", key), problem.rule, problem.hint) for key, problem in found if problem is not None
+        loaded.problem(("evaluate", *key.split(".")), problem.rule, problem.hint)
+        for key, problem in found
+        if problem is not None
     ]
     to = loaded.source.block("export").get("to")
     if isinstance(to, str) and objects.is_url(to):

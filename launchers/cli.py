@@ -11,7 +11,22 @@ from typing import Any
 import typer
 
 from launchers import __doc__ as _room
-from launchers.commands import cost, data, decide, doctor, follow, gc, init, judge, lint, look, paper, plan, run
+from launchers.commands import (
+    cost,
+    data,
+    decide,
+    doctor,
+    follow,
+    gc,
+    init,
+    judge,
+    lint,
+    look,
+    paper,
+    plan,
+    retrieval,
+    run,
+)
 from launchers.output import messages, show_error
 from sweeps.errors import PodiumError
 
@@ -45,6 +60,7 @@ _COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
     ("champion", decide.champion, "Decide"),
     ("cost", cost.cost, "Decide"),
     ("report", look.report, "Decide"),
+    ("retrieval", retrieval.retrieval, "Decide"),
     ("lint", lint.lint, "Decide"),
     ("paper-table", paper.paper_table, "Decide"),
     ("export", decide.export, "Take it away"),

@@ -42,6 +42,7 @@ class EvaluationJob:
         gates: Names of built-ins or ``file.py:function``; ``forbidden`` the patterns of ``safety``.
         max_missing: The share of one metric's values that may be missing.
         defects: What is planted for the readings: ``evaluate.defects`` as plain values.
+        pipeline: ``settings`` of ``evaluate.pipeline``, the SHA-256 of its tables as ``files``, ``cache`` of its index.
     """
 
     id: str
@@ -69,6 +70,7 @@ class EvaluationJob:
     max_missing: float = 0.0
     judge_cache: str | None = None
     defects: dict[str, Any] | None = None
+    pipeline: dict[str, Any] | None = None
 
     @property
     def of_trial(self) -> bool:
@@ -118,7 +120,10 @@ def scored(job: EvaluationJob, items: list[Any], answers: list[str], answering_s
     from tracking.meters.quality import score_answers
 
     began = time.time()
-    result = score_answers(items, answers, **_scorers(job), max_missing=job.max_missing)
+    scorers = _scorers(job)
+    if job.pipeline is not None:  # of answers alone: planted defects are not looked for by retrieval
+        scorers["metrics"] = [*scorers["metrics"], _pipeline(job.pipeline, Path(job.base_dir))]
+    result = score_answers(items, answers, **scorers, max_missing=job.max_missing)
     result.write_items(Path(job.out))
     return {
         "id": job.id,
@@ -177,6 +182,14 @@ def _scorers(job: EvaluationJob) -> dict[str, Any]:
     }
 
 
+def _pipeline(told: dict[str, Any], base_dir: Path) -> Any:
+    from sweeps.retrieving import Pipeline
+    from tracking.meters.retrieval import open_pipeline
+
+    settings = Pipeline.model_validate(told["settings"])
+    return open_pipeline(settings, base_dir, Path(told["cache"]), told["files"])
+
+
 def _how(job: EvaluationJob) -> dict[str, Any]:
     """By what was scored."""
     needs_schema = "json_schema" in (*job.metrics, *job.gates)
@@ -186,6 +199,7 @@ def _how(job: EvaluationJob) -> dict[str, Any]:
         "forbidden": list(job.forbidden),
         "schema": job.metric_schema if needs_schema else None,
         "judge": job.judge,
+        "pipeline": job.pipeline and {key: job.pipeline[key] for key in ("settings", "files")},
     }
 
 

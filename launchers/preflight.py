@@ -9,7 +9,7 @@ from recipes.schema import Recipe
 
 
 def preflight(built: Built) -> None:
-    """Check the base on the hub, the incumbent, the judge, and the metrics; train and load nothing.
+    """Check the base on the hub, the incumbent, the judge, the metrics and the pipeline; train nothing.
 
     Raises:
         InvalidInput: The base may not be read, or a metric, a gate or a defect cannot take a right answer of the data.
@@ -28,6 +28,11 @@ def preflight(built: Built) -> None:
         rehearse(evaluate.metrics, built.base_dir, answer_schema(built), items)
         rehearse_gates(evaluate.gates, built.base_dir, answer_schema(built), evaluate.forbidden, items)
         rehearse_defects(evaluate.own_defects, built.base_dir, items)
+    if evaluate.pipeline is not None:
+        from tracking.meters.retrieval.rehearsal import rehearse_pipeline
+
+        judged = [item_of(row, at) for split in ("dev", "challenge") for at, row in enumerate(built.rows.rows[split])]
+        rehearse_pipeline(evaluate.pipeline, built.base_dir, home.cache_folder(), judged)
     if evaluate.judge is not None:
         from tracking.meters.judge import judge_of
 

@@ -11,6 +11,7 @@ from sweeps.fields import Amount, Block, Count, Text, _url, _variable_name, as_t
 from sweeps.grammar import quote
 from sweeps.judging import Judge, as_panel
 from sweeps.pricing import TokenPrice
+from sweeps.retrieving import Pipeline, as_pipeline
 
 BUILT_IN_METRICS = ("exact_match", "json_schema", "field_f1", "shopping")
 
@@ -192,6 +193,7 @@ class Evaluate(Block):
         max_missing: The most of one metric's values, as a share, that may be missing of an arm.
         latency_top: How many of the best trials have their latency measured.
         latency_requests: Requests that are timed for each; a percentile that needs more stays null.
+        pipeline: How products are found by an answer, which gives ``retrieval/*`` and ``e2e/*``.
         stopped: Whether trials that were stopped early are evaluated too.
         incumbent: What the trials are compared with, beside their base.
     """
@@ -207,12 +209,13 @@ class Evaluate(Block):
     max_missing: Annotated[float, Field(ge=0, lt=1)] = 0.05
     latency_top: Annotated[int, Field(ge=0)] = 3
     latency_requests: Annotated[int, Field(ge=0)] = 100
+    pipeline: Annotated[Pipeline | None, BeforeValidator(as_pipeline)] = None
     stopped: bool = True
     incumbent: Incumbent | None = None
 
     @model_validator(mode="after")
     def _incumbent_is_scored(self) -> Self:
-        if self.incumbent is not None and not (self.metrics or self.judge):
+        if self.incumbent is not None and not self.scores:
             way = "name metrics or a judge under evaluate"
             raise broken_rule("an incumbent is compared by its answers, and nothing scores them", way)
         return self
@@ -227,6 +230,11 @@ class Evaluate(Block):
         if self.forbidden and "safety" not in self.gates:
             raise broken_rule("forbidden patterns are looked for by gate safety, which is not there", "add it to gates")
         return self
+
+    @property
+    def scores(self) -> bool:
+        """Whether anything scores answers."""
+        return bool(self.metrics or self.judge or self.pipeline)
 
     @property
     def functions(self) -> tuple[str, ...]:

@@ -169,7 +169,8 @@ def _check_search(spec: SweepSpec, source: Source) -> Iterator[Problem]:
         if search.metrics and key in source.block("search"):
             rule = f"must have one of {key} and metrics, but got both"
             yield source.problem(("search", key), rule, f"leave {key} out")
-    measures = [*evaluate.metrics, *(["judge"] if evaluate.judge else [])]
+    others = {"judge": evaluate.judge, "pipeline": evaluate.pipeline}
+    measures = [*evaluate.metrics, *(name for name, block in others.items() if block is not None)]
     for name in search.objectives:
         known = find_metric(name, evaluate.functions, evaluate.gates)
         if known is not None and (found := unmeasured(name, measures, evaluate.functions)):

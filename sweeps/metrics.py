@@ -46,12 +46,15 @@ METRICS: tuple[Metric, ...] = (
     Metric("quality/win_rate", "share", "max", "pairwise verdicts won against the base, a tie counting half"),
     Metric("quality/exact_match", "share", "max", "answers equal to the right one, as canonical JSON where both are"),
     Metric("quality/field_f1", "share", "max", "F1 of the JSON fields and list items of the right answer"),
-    Metric("e2e/score", "0–5", "max", "mean score of the whole agent"),
-    Metric("e2e/hypothetical_product", "0–5", "max", "mean score of the hypothetical products that are searched for"),
-    Metric("e2e/attribute_extraction", "0–5", "max", "mean score of the attributes that are extracted"),
-    Metric("e2e/recommendation", "0–5", "max", "mean score of the products that are recommended"),
+    Metric("e2e/score", "0–5", "max", "mean score of the whole agent: the mean of its three components"),
+    Metric("e2e/hypothetical_product", "0–5", "max", "what the products nearest to the hypothetical ones are worth"),
+    Metric("e2e/attribute_extraction", "0–5", "max", "F1 of category and attributes against the right ones, times 5"),
+    Metric("e2e/recommendation", "0–5", "max", "nDCG@10 of the products that are recommended, times 5"),
     Metric("retrieval/ndcg_at_10", "0–1", "max", "normalised discounted cumulative gain of the first ten products"),
     Metric("retrieval/recall_at_10", "share", "max", "relevant products among the first ten"),
+    Metric("retrieval/mrr", "0–1", "max", "reciprocal of the place of the first relevant product"),
+    Metric("retrieval/unjudged_at_10", "share", None, "of the first ten products, those that nobody has judged"),
+    Metric("retrieval/formulated", "share", "max", "answers that say what to search for"),
     Metric("latency/formulation_p50_s", "s", "min", "median time to formulate the search"),
     Metric("latency/formulation_p95_s", "s", "min", "95th percentile of the time to formulate the search"),
     Metric("latency/formulation_p99_s", "s", "min", "99th percentile of the time to formulate the search"),
@@ -105,6 +108,7 @@ _MEASURED_BY: dict[str, tuple[str, ...]] = {
     "quality/exact_match": ("exact_match",),
     "quality/field_f1": ("field_f1",),
 }
+_BY_PIPELINE = ("e2e/", "retrieval/")
 _OF_EVERY_TRIAL = ("val/", "train/", "adapter/", "cost/usd", "cost/gpu_s", "gate/")
 
 
@@ -113,7 +117,7 @@ def unmeasured(name: str, measures: Sequence[str], functions: Sequence[str]) -> 
 
     Args:
         name: Of the metric.
-        measures: The built-in metrics that the sweep evaluates, and ``judge`` where it has one.
+        measures: The built-in metrics that the sweep evaluates, ``judge`` and ``pipeline`` where it has them.
         functions: Its own ``file.py:function`` metrics.
     """
     if name.startswith(_OF_EVERY_TRIAL):
@@ -121,6 +125,8 @@ def unmeasured(name: str, measures: Sequence[str], functions: Sequence[str]) -> 
     if name.startswith("latency/"):
         rule = "is measured after the last trial, and of the best few alone, so that no search can go by it"
         return rule, "bound it under champion.subject_to; adapter/parameters and cost/usd are known of every trial"
+    if name.startswith(_BY_PIPELINE):
+        return None if "pipeline" in measures else ("is not measured by this sweep", "add a pipeline under evaluate")
     if name.startswith("quality/") and (functions or any(one in measures for one in _MEASURED_BY.get(name, ()))):
         return None
     if name not in _MEASURED_BY:

@@ -289,4 +289,6 @@ class SweepSpec(Block):
         for name in ("field_f1", "exact_match"):
             if name in evaluate.metrics:
                 return f"quality/{name}", "max"
+        if evaluate.pipeline is not None:
+            return "e2e/score", "max"
         return "val/loss", "min"

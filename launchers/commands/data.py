@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from launchers import home
+from launchers.commands import importing
 from launchers.commands.init import refuse_missing
 from launchers.commands.options import Output
 from launchers.output import Format, messages, say, show_csv, show_json, show_table
@@ -22,12 +23,15 @@ DEMO_BASE = "builtin:tiny_commerce"
 QUOTED = 60  # characters of a constant text that the table shows
 WIDTH = 78  # of the bar
 
-app = typer.Typer(help="Look at data sets.", no_args_is_help=True)
+app = typer.Typer(help="Look at data sets, and import some.", no_args_is_help=True)
+
+
+app.add_typer(importing.app, name="import")
 
 
 @app.callback()
 def _group() -> None:
-    """Look at data sets."""
+    """Look at data sets, and import some."""
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,8 @@ def _show_leaderboard(state: SweepState, output: Format) -> None:
     columns = {key: key for key in board.table.columns if key not in ("objective", "failed")}
     if output is Format.TABLE:
         rows += [{**arm, "id": arm["label"], "_style": "dim"} for arm in content["arms"]]
-        columns = {key: _heading(key, board.swept) for key in columns if key in _BOARD or key in board.swept}
+        kept = (*_BOARD, board.rule.metric, *board.swept)
+        columns = {key: _heading(key, board.swept) for key in columns if key in kept}
     show(content, rows, columns, output, f"{state.name}: {board.rule}", board.note or "")
 
 
@@ -176,10 +177,13 @@ def _show_comparison(state: SweepState, split: str, output: Format) -> None:
     from analysis.champion import agreement, choose
     from analysis.comparison import baseline, comparison
     from analysis.plain import records
+    from analysis.rule import RETRIEVAL
 
     rows = records(comparison(state, choose(state), split))
     shown = ("label", "number", "n", "quality/score", "quality/json_valid")
     names = [key for key in rows[0] if "/" in key] if rows else []
+    if output is Format.TABLE:  # podium retrieval has the rest, with intervals
+        names = [key for key in names if not key.startswith(("e2e/", "retrieval/")) or key in RETRIEVAL]
     order = [key for key in dict.fromkeys([*shown, *names]) if rows and key in rows[0]]
     columns = {key: key.removeprefix("quality/") if output is Format.TABLE else key for key in order}
     ranks = agreement(state)

@@ -8,6 +8,7 @@ from tests.launchers.bad_incumbent import INCUMBENT
 from tests.launchers.bad_inputs import BASE, DATA, RECIPE
 from tests.launchers.bad_judges import JUDGES
 from tests.launchers.bad_prices import PRICES
+from tests.launchers.bad_retrieval import RETRIEVAL
 from tests.launchers.bad_runs import EVALUATION, HOME, RUNNING
 from tests.launchers.bad_storage import BUNDLES, MLFLOW, STORAGE
 from tests.launchers.bad_yaml import FILE, SPACE
@@ -25,6 +26,7 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
     "Evaluation and champion": EVALUATION,
     "The judge": JUDGES,
     "Gates and planted defects": GATES,
+    "Catalogue and retrieval": RETRIEVAL,
     "The incumbent": INCUMBENT,
     "Prices and traffic": PRICES,
     "Object storage and MLflow": (*STORAGE, *MLFLOW),

@@ -59,7 +59,7 @@ def zsh(home: Path, line: str) -> str:
         (["sta"], ["status"]),
         (["gc", ""], ["second", "first"]),
         (["da"], ["dashboard", "data"]),
-        (["data", ""], ["stats"]),
+        (["data", ""], ["stats", "import"]),
         (["data", "stats", "x.yaml", "--ba"], ["--base", "--batch-size"]),
         (["status", "fi"], ["first"]),
         (["doctor", "no"], []),

@@ -35,6 +35,16 @@ class Metric:
         return 0.0, {"share": 1.0, "0–1": 1.0, "0–5": 5.0}.get(self.unit, math.inf)
 
 
+PERCENTILES = (50, 95, 99)
+_RANKS = {50: "median", 95: "95th percentile", 99: "99th percentile"}
+_STAGES = {
+    "formulation": "to formulate the search",
+    "retrieval": "to retrieve products",
+    "ranking": "to rank products",
+    "agent": "of a whole request",
+    "ttft": "to the first token",
+}
+
 METRICS: tuple[Metric, ...] = (
     Metric("train/loss", "nats per token", "min", "mean cross-entropy of the completion tokens of the training batch"),
     Metric("val/loss", "nats per token", "min", "mean cross-entropy of the completion tokens of the validation split"),
@@ -52,14 +62,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("e2e/recommendation", "0–5", "max", "mean score of the products that are recommended"),
     Metric("retrieval/ndcg_at_10", "0–1", "max", "normalised discounted cumulative gain of the first ten products"),
     Metric("retrieval/recall_at_10", "share", "max", "relevant products among the first ten"),
-    Metric("latency/formulation_p50_s", "s", "min", "median time to formulate the search"),
-    Metric("latency/formulation_p95_s", "s", "min", "95th percentile of the time to formulate the search"),
-    Metric("latency/formulation_p99_s", "s", "min", "99th percentile of the time to formulate the search"),
-    Metric("latency/retrieval_p95_s", "s", "min", "95th percentile of the time to retrieve products"),
-    Metric("latency/ranking_p95_s", "s", "min", "95th percentile of the time to rank products"),
-    Metric("latency/agent_p95_s", "s", "min", "95th percentile of the time of a whole request"),
-    Metric("latency/ttft_p95_s", "s", "min", "95th percentile of the time to the first token"),
-    Metric("latency/goodput_rps", "requests/s", "max", "requests per second that are answered within the limit"),
+    *(
+        Metric(f"latency/{stage}_p{percent}_s", "s", "min", f"{_RANKS[percent]} of the time {of}")
+        for stage, of in _STAGES.items()
+        for percent in PERCENTILES
+    ),
+    Metric("latency/goodput_rps", "requests/s", "max", "requests per second that are answered within the limits"),
     Metric("cost/gpu_s", "s", "min", "GPU-seconds of a trial; on a CPU pool, core-seconds", only_grows=True),
     Metric("cost/usd", "US$", "min", "price of a trial: training, evaluation, failed attempts", only_grows=True),
     Metric("cost/idle_usd", "US$", "min", "price of reserved units that did no work"),
@@ -67,6 +75,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("cost/monthly_usd", "US$/month", "min", "price of serving the expected traffic for a month"),
 )
 
+STAGES: tuple[str, ...] = tuple(_STAGES)  # whose latency is measured, each by itself
 BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS}
 NAMES: tuple[str, ...] = tuple(BY_NAME)
 

@@ -79,6 +79,10 @@ def _check_pools(loaded: LoadedSpec, pools: Mapping[str, Pool], report: Report) 
     for index, name in enumerate(written if isinstance(written, list) else [written]):
         if isinstance(name, str) and name and name not in pools:
             report(("pools", index), f'unknown pool "{name}"', nearest(name, tuple(pools)))
+    kinds = tuple(dict.fromkeys(pool.accelerator for pool in pools.values() if pool.accelerator))
+    for name in loaded.spec.evaluate.latency.accelerators if loaded.spec else ():
+        if name not in kinds:
+            report(("evaluate", "latency", "accelerators"), f'no pool has accelerator "{name}"', nearest(name, kinds))
 
 
 def _whole_grid(sweep: Sweep, is_limited: bool, report: Report) -> Sweep:

@@ -212,11 +212,12 @@ class ServedModel:
         parts = [self.endpoint.url, self._identity, self.model, self.max_tokens, list(prompt)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def _body(self, prompt: Messages) -> dict[str, Any]:
+    def body(self, prompt: Messages) -> dict[str, Any]:
+        """What is posted for a conversation."""
         return {"model": self.model, "messages": list(prompt), "temperature": 0, self._limit: self.max_tokens}
 
     def _hello(self) -> dict[str, Any]:
-        return {**self._body([{"role": "user", "content": "Hello."}]), self._limit: min(16, self.max_tokens)}
+        return {**self.body([{"role": "user", "content": "Hello."}]), self._limit: min(16, self.max_tokens)}
 
     def _ask_and_keep(self, key: str, prompt: Messages, stopped: Event) -> _Reply:
         reply = self._ask(prompt, stopped)
@@ -238,10 +239,10 @@ class ServedModel:
 
     def _post(self, prompt: Messages, stopped: Event) -> Any:
         try:
-            return self.endpoint.post(self._body(prompt), stopped)
+            return self.endpoint.post(self.body(prompt), stopped)
         except NoReplyError as error:
             if error.about == "request" and self._renamed(str(error)):
-                return self.endpoint.post(self._body(prompt), stopped)
+                return self.endpoint.post(self.body(prompt), stopped)
             raise
 
     def _renamed(self, refusal: str) -> bool:

@@ -1,0 +1,101 @@
+"""An OpenAI-compatible server on this machine that streams its answers as slowly as a test says, and keeps a log."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from tests.loopback import Loopback, Quiet
+
+
+@dataclass(frozen=True)
+class Served:
+    """One request as the server saw it: seconds of one clock."""
+
+    arrived: float
+    first: float
+    ended: float
+    question: str
+
+    @property
+    def seconds(self) -> float:
+        return self.ended - self.arrived
+
+
+class Streaming(Loopback):
+    """Streams a short answer to each request.
+
+    Args:
+        slow: Of the seconds since the server's start, when a request arrives: the seconds that its answer takes.
+        broken: Of the number of requests before this one: whether it is answered with something that is no JSON.
+    """
+
+    def __init__(
+        self, slow: Callable[[float], float] = lambda t: 0.01, broken: Callable[[int], bool] = lambda number: False
+    ) -> None:
+        self.log: list[Served] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.began = time.monotonic()
+        lock, outer = threading.Lock(), self
+
+        class Handler(Quiet, BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.answer(200, json.dumps({"object": "list", "data": [{"id": "shop"}]}).encode())
+
+            def do_POST(self) -> None:
+                arrived = time.monotonic()
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with lock:
+                    number = len(outer.bodies)
+                    outer.bodies.append(body)
+                if broken(number):
+                    self.answer(200, b"<html>busy</html>", {"Content-Type": "application/json"})
+                    return
+                seconds = slow(arrived - outer.began)
+                time.sleep(seconds / 2)
+                first = time.monotonic()
+                try:
+                    if body.get("stream"):
+                        self._stream(seconds / 2)
+                    else:
+                        time.sleep(seconds / 2)
+                        self.answer(200, json.dumps(_whole("blue shoes")).encode(), _JSON)
+                except OSError:
+                    return
+                question = str(body["messages"][-1]["content"])
+                with lock:
+                    outer.log.append(Served(arrived, first, time.monotonic(), question))
+
+            def _stream(self, rest_s: float) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream")
+                self.end_headers()
+                for word in ("blue", " shoes"):
+                    self._event(_chunk({"role": "assistant", "content": word}, None))
+                    time.sleep(rest_s / 2)
+                self._event({**_chunk({}, "stop"), "usage": _USAGE})
+                self.wfile.write(b"data: [DONE]\n\n")
+
+            def _event(self, content: dict[str, Any]) -> None:
+                self.wfile.write(f"data: {json.dumps(content)}\n\n".encode())
+                self.wfile.flush()
+
+        super().__init__(Handler)
+        self.url = f"{self.address}/v1"
+
+
+_JSON = {"Content-Type": "application/json"}
+_USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
+
+
+def _chunk(delta: dict[str, str], finish: str | None) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return {"id": "1", "object": "chat.completion.chunk", "model": "shop-1", "choices": [choice]}
+
+
+def _whole(text: str) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    return {"id": "1", "object": "chat.completion", "model": "shop-1", "choices": [choice], "usage": _USAGE}

@@ -83,12 +83,14 @@ class Limit(Block):
         return f"{self.op} {self.seconds:g} s"
 
 
-def _known_limits(value: Any) -> Any:
-    for name in value if isinstance(value, Mapping) else ():
-        if name not in LIMITS:
-            of = "a stage and a percentile, such as agent_p95 or formulation_p99"
-            raise broken_rule(f"must be named by {of}, but got {quote(name)}", nearest(str(name), LIMITS))
-    return empty_block(value)
+def _limit_name(value: str) -> str:
+    if value not in LIMITS:
+        of = "a stage and a percentile, such as agent_p95 or formulation_p99"
+        raise broken_rule(f"must be named by {of}, but got {quote(value)}", nearest(value, LIMITS))
+    return value
+
+
+LimitName = Annotated[str, AfterValidator(_limit_name)]
 
 
 def _parallel(value: Any) -> Any:
@@ -120,7 +122,7 @@ class Latency(Block):
     requests: Count = 100
     warmup: Annotated[int, Field(ge=0)] = 1
     rate: Annotated[Amount | None, BeforeValidator(rate_per_s)] = None
-    slo: Annotated[dict[str, Limit], BeforeValidator(_known_limits)] = Field(default_factory=dict)
+    slo: Annotated[dict[LimitName, Limit], BeforeValidator(empty_block)] = Field(default_factory=dict)
     tp: Annotated[
         tuple[Count, ...], BeforeValidator(_parallel), AfterValidator(_ascending), Field(min_length=1, strict=False)
     ] = (1,)

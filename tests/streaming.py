@@ -31,12 +31,17 @@ class Streaming(Loopback):
     Args:
         slow: Of the seconds since the server's start, when a request arrives: the seconds that its answer takes.
         broken: Of the number of requests before this one: whether it is answered with something that is no JSON.
+        dies_after: So many requests, and then nothing listens any more.
     """
 
     def __init__(
-        self, slow: Callable[[float], float] = lambda t: 0.01, broken: Callable[[int], bool] = lambda number: False
+        self,
+        slow: Callable[[float], float] = lambda t: 0.01,
+        broken: Callable[[int], bool] = lambda number: False,
+        dies_after: int | None = None,
     ) -> None:
         self.log: list[Served] = []
+        self.keys: list[str | None] = []
         self.bodies: list[dict[str, Any]] = []
         self.began = time.monotonic()
         lock, outer = threading.Lock(), self
@@ -51,6 +56,9 @@ class Streaming(Loopback):
                 with lock:
                     number = len(outer.bodies)
                     outer.bodies.append(body)
+                    outer.keys.append(self.headers["Authorization"])
+                if number == dies_after:
+                    threading.Thread(target=outer.die).start()
                 if broken(number):
                     self.answer(200, b"<html>busy</html>", {"Content-Type": "application/json"})
                     return
@@ -85,6 +93,11 @@ class Streaming(Loopback):
 
         super().__init__(Handler)
         self.url = f"{self.address}/v1"
+
+    def die(self) -> None:
+        """Listen no more."""
+        self._server.shutdown()
+        self._server.server_close()
 
 
 _JSON = {"Content-Type": "application/json"}

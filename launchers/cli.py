@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from launchers import __doc__ as _room
-from launchers.commands import data, decide, doctor, follow, gc, init, judge, lint, look, paper, plan, run
+from launchers.commands import data, decide, doctor, follow, gc, init, judge, latency, lint, look, paper, plan, run
 from launchers.output import messages, show_error
 from sweeps.errors import PodiumError
 
@@ -44,6 +44,7 @@ _COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
     ("compare", look.compare, "Decide"),
     ("champion", decide.champion, "Decide"),
     ("cost", look.cost, "Decide"),
+    ("latency", latency.latency, "Decide"),
     ("report", look.report, "Decide"),
     ("lint", lint.lint, "Decide"),
     ("paper-table", paper.paper_table, "Decide"),

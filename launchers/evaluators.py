@@ -16,10 +16,9 @@ from launchers.pools import selector
 from launchers.served import evaluate_served, measure_served
 from launchers.slots import Slots
 from sweeps.facts import Pool
-from sweeps.latency import Latency
+from sweeps.latency import Latency, of_requests
 from tracking.ledger import Ledger, State, TrialState
 from tracking.meters.cost import cost_of
-from tracking.meters.latency.slo import of_requests
 from tracking.state import DEFECTS
 
 RETRIES = 1  # of an evaluation whose process died

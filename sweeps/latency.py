@@ -35,6 +35,16 @@ _PER_S = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _NUMBER = r"(\d+\.?\d*|\.\d+)"
 
 
+def of_requests(slo: Mapping[str, "Limit"]) -> dict[str, "Limit"]:
+    """What one request to an endpoint must keep, by stage: for each, the tightest of its limits."""
+    found: dict[str, Limit] = {}
+    for name, limit in slo.items():
+        stage = name.rpartition("_p")[0]
+        if stage in OF_ENDPOINT and (stage not in found or limit.seconds < found[stage].seconds):
+            found[stage] = limit
+    return found
+
+
 def metric_of(limit: str) -> str:
     """The metric that a limit of an SLO is on: ``agent_p95`` bounds ``latency/agent_p95_s``."""
     return f"latency/{limit}_s"

@@ -252,6 +252,29 @@ class ServedModel:
         return LIMITS[1] in refusal
 
 
+def sole_model(endpoint: str) -> str:
+    """The name of the one model that an endpoint serves.
+
+    Raises:
+        InvalidInput: It lists none, or several.
+        ServiceUnreachable: It does not answer.
+    """
+    url = f"{completions(endpoint).removesuffix('/chat/completions')}/models"
+    try:
+        with urllib.request.urlopen(url, timeout=CATALOGUE_S) as response:
+            names = [str(one["id"]) for one in json.loads(response.read())["data"]]
+    except urllib.error.HTTPError as error:
+        raise InvalidInput(Problem("--model", f"{url} answers {error.code}, so it is not known", "name it")) from None
+    except OSError as error:
+        raise ServiceUnreachable(f"{url} does not answer: {getattr(error, 'reason', error)}") from None
+    except (ValueError, LookupError, TypeError):
+        raise InvalidInput(Problem("--model", f"{url} lists no models", "name it")) from None
+    if len(names) != 1:
+        listed = ", ".join(names) or "none"
+        raise InvalidInput(Problem("--model", f"must name one of the models at {endpoint}, which are {listed}"))
+    return names[0]
+
+
 def _read(reply: Any) -> _Reply:
     """The answer in a chat completion. One without any text is missing: an empty text is an answer."""
     choice, usage = reply["choices"][0], reply.get("usage") or {}

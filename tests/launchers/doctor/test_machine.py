@@ -23,6 +23,7 @@ from launchers.doctor.check import Check, Checked, Finding, Outcome, exit_code, 
 from sweeps.errors import InvalidInput
 from tests.launchers.running import ROOT, command, environment, podium
 from tests.storage import BUCKET, answering, free_port, moto, rclone, silent
+from tracking.meters.latency.aiperf import VERSION
 
 ALL = ["Python", "packages", "processor and memory", "GPU", "file system", "disk space", "clock", "Ray", "MLflow"]
 ALL += ["S3", "AIPerf", "dashboard port"]
@@ -269,7 +270,7 @@ def test_which_aiperf_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_version_that_is_installed_is_the_one_that_is_read() -> None:
-    assert f"aiperf=={services.VERSION}" in (ROOT / "constraints-aiperf.txt").read_text().splitlines()
+    assert f"aiperf=={VERSION}" in (ROOT / "constraints-aiperf.txt").read_text().splitlines()
 
 
 # MLflow.

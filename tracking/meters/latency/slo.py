@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.latency import OF_ENDPOINT, Limit, metric_of
+from sweeps.latency import OF_ENDPOINT, Limit, metric_of, of_requests
 from tracking.meters.latency.result import Times
 
 
@@ -47,16 +47,6 @@ def verdicts(
         why = "" if value is not None else (missing or {}).get(metric, "it was not measured")
         told.append(Verdict(metric, str(limit), value, None if value is None else limit.holds(value), why))
     return told
-
-
-def of_requests(slo: Mapping[str, Limit]) -> dict[str, Limit]:
-    """What one request to an endpoint must keep, by stage: for each, the tightest of its limits."""
-    found: dict[str, Limit] = {}
-    for name, limit in slo.items():
-        stage = name.rpartition("_p")[0]
-        if stage in OF_ENDPOINT and (stage not in found or limit.seconds < found[stage].seconds):
-            found[stage] = limit
-    return found
 
 
 def good(slo: Mapping[str, Limit], times: Mapping[str, Times]) -> list[bool] | None:

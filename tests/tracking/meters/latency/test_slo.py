@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sweeps.latency import Latency, Limit
-from tracking.meters.latency.slo import attained, good, goodput, of_requests, verdicts
+from sweeps.latency import Latency, Limit, of_requests
+from tracking.meters.latency.slo import attained, good, goodput, verdicts
 
 
 def slo(**limits: str) -> dict[str, Limit]:

@@ -137,6 +137,8 @@ def asked_of_file(path: Path) -> list[list[dict[str, str]]]:
     Raises:
         InvalidInput: It is not there, or a row is not as it must be.
     """
+    if not path.is_file():
+        raise InvalidInput(Problem("--rows", f"no such file: {path}", "JSONL of rows, as to train on"))
     return [row["messages"][:-1] for row in checked_rows(read_jsonl(path), str(path))]
 
 

@@ -11,7 +11,7 @@ from launchers import home
 from launchers.commands.options import Output
 from launchers.completion import sweep_names
 from launchers.output import Format, say, show, show_table
-from sweeps.errors import InvalidInput, PodiumError, Problem
+from sweeps.errors import InvalidInput, PodiumError, Problem, ServiceUnreachable
 from sweeps.latency import Latency
 from tracking.ledger import SweepState
 
@@ -86,7 +86,7 @@ def latency(
     """
     from launchers.latency_inputs import limits_of, settings
 
-    given = {"rate": rate, "requests": requests, "warmup": warmup, "slo": limits_of(slo)}
+    given: dict[str, Any] = {"rate": rate, "requests": requests, "warmup": warmup, "slo": limits_of(slo)}
     given |= {"tp": tp, "accelerators": accelerators}
     if target is not None and "://" in target:
         if serve is not None:
@@ -102,7 +102,14 @@ def latency(
         written = (state.spec.get("evaluate") or {}).get("latency") or {}
         _grid(state, settings(written, given), serve, runs, ready, rows, model, output)
         return
-    loads = {"--rate": rate, "--requests": requests, "--warmup": warmup, "--slo": slo, "--rows": rows, "--model": model}
+    loads: dict[str, Any] = {
+        "--rate": rate,
+        "--requests": requests,
+        "--warmup": warmup,
+        "--slo": slo,
+        "--rows": rows,
+        "--model": model,
+    }
     loads |= {"--tp": tp, "--accelerators": accelerators}
     if idle := [name for name, value in loads.items() if value is not None]:
         rule = f"says what is asked, and without a server nothing is asked of {state.name}"
@@ -180,7 +187,7 @@ def _endpoint(
     if found and output is Format.TABLE:
         show_table("the SLO", [one.to_dict() for one in found], {k: v for k, v in _LIMITS.items() if k != "label"})
     if errors == result.n:
-        raise PodiumError(f"no request was answered by {url}")
+        raise ServiceUnreachable(f"{url} answered none of {result.n} requests")
 
 
 def _grid(
@@ -197,7 +204,7 @@ def _grid(
     from functools import partial
 
     from analysis.latency import write_grid
-    from launchers.latency_grid import Bench, run_grid
+    from launchers.latency_grid import Bench, of_endpoint, run_grid
     from launchers.latency_inputs import (
         asked_of_file,
         asked_of_sweep,
@@ -236,14 +243,15 @@ def _grid(
         "sweep": state.name,
         "champion": (state.champion or {}).get("champion"),
         "serve": serve,
-        "slo": {name: str(limit) for name, limit in latency.slo.items()},
+        "slo": {name: str(limit) for name, limit in of_endpoint(latency.slo).items()},
         "rate": latency.rate,
         "searched": runs > 1,
         "points": results,
     }
-    write_grid(state, content)
+    if any(point["runs"] for point in results):  # else what an earlier one measured stays
+        write_grid(state, content)
     _show_grid(content, output, state.name)
-    if all(point["goodput_rps"] is None for point in results):
+    if not any(point["runs"] for point in results):
         raise PodiumError("no point of the grid could be measured")
 
 

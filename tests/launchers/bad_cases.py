@@ -7,6 +7,7 @@ from tests.launchers.bad_gates import GATES
 from tests.launchers.bad_incumbent import INCUMBENT
 from tests.launchers.bad_inputs import BASE, DATA, RECIPE
 from tests.launchers.bad_judges import JUDGES
+from tests.launchers.bad_latency import LATENCY
 from tests.launchers.bad_runs import EVALUATION, HOME, RUNNING
 from tests.launchers.bad_storage import BUNDLES, MLFLOW, STORAGE
 from tests.launchers.bad_yaml import FILE, SPACE
@@ -25,6 +26,7 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
     "The judge": JUDGES,
     "Gates and planted defects": GATES,
     "The incumbent": INCUMBENT,
+    "Latency": LATENCY,
     "Object storage and MLflow": (*STORAGE, *MLFLOW),
     "Bundles": BUNDLES,
     "While a sweep runs": RUNNING,

@@ -19,6 +19,11 @@ def slo_of(state: SweepState) -> dict[str, Limit]:
     return Latency.model_validate((state.spec.get("evaluate") or {}).get("latency") or {}).slo
 
 
+def limits_in_words(state: SweepState) -> list[str]:
+    """The limits that the user has set, of the sweep and of its grid: ``<= 2 s``."""
+    return [*map(str, slo_of(state).values()), *(read_grid(state) or {"slo": {}})["slo"].values()]
+
+
 def timed(state: SweepState, choice: Choice) -> dict[str, tuple[str, Evaluation]]:
     """Who was timed, by arm, with what people call it: what there was before, then the champion, then other trials."""
     trials = sorted(state.trials.values(), key=lambda trial: (trial.id != choice.champion, trial.number))

@@ -15,11 +15,11 @@ from markupsafe import Markup
 from analysis import decision_figures, figures, theme
 from analysis.champion import Choice, agreement, choose
 from analysis.claims import check_page, quoted
-from analysis.comparison import baseline, comparison
+from analysis.comparison import baseline, comparison, standing
 from analysis.figures import Scene
 from analysis.importance import Importance, importance
 from analysis.instrument import readings
-from analysis.latency import kept, read_grid, stages
+from analysis.latency import kept, limits_in_words, read_grid, stages
 from analysis.leaderboard import leaderboard
 from analysis.measured import change, measured
 from analysis.pairwise import WIN_RATE, read_pairwise
@@ -121,6 +121,7 @@ def _given(state: SweepState) -> Iterator[str]:
             yield from (value, shorten(value))
 
     yield from words([state.name, state.reason, state.spec, [cost.pool for cost in state.costs]])
+    yield from limits_in_words(state)
     for trial in state.trials.values():
         yield from words([trial.values, trial.pool, trial.error, trial.reason, trial.metrics])
 
@@ -306,8 +307,14 @@ def _instrument(state: SweepState) -> dict[str, Any] | None:
 
 
 def _latency(state: SweepState, choice: Choice) -> dict[str, Any] | None:
-    """Every stage of all that were timed, the SLO's verdicts, and the grid of servers; None where nobody was timed."""
-    found, limits, grid = stages(state, choice), kept(state, choice), read_grid(state)
+    """Stages and the SLO's verdicts of champion and references, and the grid of servers; None where nobody was timed.
+
+    Without a champion, of all that were timed.
+    """
+    shown = {*standing(state), choice.champion} if choice.champion else {*standing(state), *state.trials}
+    found = [row for row in stages(state, choice) if row["arm"] in shown]
+    limits = [row for row in kept(state, choice) if row["arm"] in shown]
+    grid = read_grid(state)
     if not found and grid is None:
         return None
     tables = []

@@ -1,18 +1,22 @@
 # What needs doing here, each with all the set-up that it needs. `make` alone lists it.
 #
-# Variables: PYTHON (which Python makes the environment), VENV (where it lies), PIP_ARGS (passed to every pip install).
+# Variables: PYTHON (which Python makes the environment), VENV (where it lies), PIP_ARGS (passed to every pip install),
+# AIPERF_VENV (where AIPerf lies, which cannot share an environment with Podium).
 
 PYTHON =
 VENV = .venv
+AIPERF_VENV = .venv-aiperf
 PIP_ARGS =
 
 SHELL = /bin/sh
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
+AIPERF_STAMP = $(AIPERF_VENV)/.installed
 
 # Shell functions for the recipes below.
 #   timed WORDS COMMAND…: run it, then say how long it took; a failure ends the recipe.
-#   quiet_pip ARGUMENTS…: pip without its progress and warnings, unless it fails: then with everything it said.
+#   quiet_pip_in VENV ARGUMENTS…: pip without its progress and warnings, unless it fails: then with everything it said.
+#   quiet_pip ARGUMENTS…: the same in $(VENV).
 define FUNCTIONS
 set -eu
 timed() {
@@ -20,15 +24,16 @@ timed() {
   "$$@" || { code=$$?; printf '[%4d s] failed: %s\n' $$(($$(date +%s) - begun)) "$$words" >&2; exit $$code; }
   printf '[%4d s] %s\n' $$(($$(date +%s) - begun)) "$$words"
 }
-quiet_pip() {
-  said=$(VENV)/.pip-said
-  if $(BIN)/python -m pip -q install --disable-pip-version-check $(PIP_ARGS) "$$@" >"$$said" 2>&1; then
+quiet_pip_in() {
+  venv=$$1; shift; said=$$venv/.pip-said
+  if $$venv/bin/python -m pip -q install --disable-pip-version-check $(PIP_ARGS) "$$@" >"$$said" 2>&1; then
     grep -v '^ *WARNING' "$$said" || :
     rm -f "$$said"
   else
     code=$$?; cat "$$said" >&2; rm -f "$$said"; return $$code
   fi
 }
+quiet_pip() { quiet_pip_in $(VENV) "$$@"; }
 find_python() {
   for candidate in "$(PYTHON)" python3.11 python3; do
     [ -n "$$candidate" ] || continue
@@ -44,7 +49,7 @@ endef
 export FUNCTIONS
 LOAD = eval "$$FUNCTIONS"; unset FUNCTIONS
 
-.PHONY: help demo test test-slow bench bench-gpu base lint clean
+.PHONY: help demo test test-slow aiperf bench bench-gpu base lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -52,13 +57,14 @@ help:
 	@echo 'make test       install what is missing, then lint, types, import rules and tests'
 	@echo 'make test-slow  the tests that take minutes'
 	@echo 'make test-properties  the property tests, 1,000 new examples each'
+	@echo 'make aiperf     install the load generator AIPerf, by which endpoints are timed, into $(AIPERF_VENV)'
 	@echo 'make lint       ruff, mypy and import-linter alone'
 	@echo 'make bench      measure the packed engine on this machine'\''s CPU, into tests/benchmarks/results/'
 	@echo 'make bench-gpu  the same on an NVIDIA GPU, which needs 60 GiB of memory'
 	@echo 'make base       pre-train the demo'\''s base model again, into recipes/commerce/base/'
-	@echo 'make clean      remove caches and build outputs; sweeps (.podium) and $(VENV) stay'
+	@echo 'make clean      remove caches and build outputs; sweeps (.podium), $(VENV) and $(AIPERF_VENV) stay'
 	@echo
-	@echo 'Variables: PYTHON (3.11 or 3.12), VENV ($(VENV)), PIP_ARGS (passed to pip install).'
+	@echo 'Variables: PYTHON (3.11 or 3.12), VENV ($(VENV)), AIPERF_VENV ($(AIPERF_VENV)), PIP_ARGS (passed to pip install).'
 
 # One environment for everything, made again when the dependencies change.
 $(STAMP): pyproject.toml constraints.txt
@@ -80,8 +86,19 @@ demo: $(STAMP)
 test: lint
 	@$(BIN)/python -m pytest
 
-test-slow: $(STAMP)
-	@$(BIN)/python -m pytest -m slow
+test-slow: $(STAMP) aiperf
+	@PODIUM_AIPERF=$(abspath $(AIPERF_VENV)/bin/aiperf) $(BIN)/python -m pytest -m slow
+
+aiperf: $(AIPERF_STAMP)
+
+$(AIPERF_STAMP): constraints-aiperf.txt
+	@$(LOAD); \
+	if ! $(AIPERF_VENV)/bin/python -m pip --version >/dev/null 2>&1; then \
+	  python=$$(find_python); \
+	  timed "made $(AIPERF_VENV) with $$python" "$$python" -m venv $(AIPERF_VENV); \
+	fi; \
+	timed 'installed AIPerf' quiet_pip_in $(AIPERF_VENV) -r constraints-aiperf.txt; \
+	touch $@
 
 test-properties: $(STAMP)
 	@HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -m hypothesis --timeout=1800

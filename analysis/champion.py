@@ -92,7 +92,9 @@ def _verdict(state: SweepState, trial: TrialState, rule: Rule) -> Verdict:
         failures.append(f"is {trial.state}")
     elif trial.adapter is None:
         failures.append(f"is {trial.state} and left no adapter")
-    failures += [text for constraint in rule.constraints if (text := failure(constraint, metrics))]
+    timed = next((one for one in trial.evaluations if one.split == "latency"), None)
+    missing = timed.detail.get("missing") if timed else None
+    failures += [text for constraint in rule.constraints if (text := failure(constraint, metrics, missing))]
     if objective is None:
         failures.append(f"{rule.metric} is not measured")
     return Verdict(trial.id, trial.number, objective, tuple(dict.fromkeys(failures)))

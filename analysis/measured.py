@@ -25,6 +25,8 @@ def measured(state: SweepState, arm: str, metric: str, name: str | None = None) 
             n = evaluation.detail.get("counts", {}).get(metric, evaluation.n)  # fewer where only some items have it
             rows = state.facts.get("data", {}).get(evaluation.split, {})
             data = DATA_OF.get(evaluation.split, evaluation.split)
+            if rate := evaluation.detail.get("rate"):
+                data = f"{data} at {rate:g}/s"  # under load, and one at a time: not to be compared
             return Claim(metric, name or arm, value, data, n, rows.get("sha256"))
     return None
 

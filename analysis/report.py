@@ -15,10 +15,11 @@ from markupsafe import Markup
 from analysis import cost_figures, decision_figures, figures, retrieval_figures, theme
 from analysis.champion import Choice, agreement, choose
 from analysis.claims import check_page, quoted
-from analysis.comparison import baseline, comparison
+from analysis.comparison import baseline, comparison, standing
 from analysis.figures import Scene
 from analysis.importance import Importance, importance
 from analysis.instrument import readings
+from analysis.latency import kept, limits_in_words, read_grid, stages
 from analysis.leaderboard import leaderboard
 from analysis.measured import change, measured
 from analysis.pairwise import WIN_RATE, read_pairwise
@@ -93,6 +94,7 @@ def render(state: SweepState, choice: Choice) -> str:
         champion=_champion(state, choice),
         comparison=_comparison(state, choice),
         instrument=_instrument(state),
+        latency=_latency(state, choice),
         pairwise=_pairwise(state),
         leaderboard=_leaderboard(state, choice),
         decision=_decision(scene),
@@ -120,6 +122,7 @@ def _given(state: SweepState) -> Iterator[str]:
 
     yield from words([state.name, state.reason, state.spec, [cost.pool for cost in state.costs]])
     yield from words([state.facts.get("pools"), state.facts.get("serving")])  # sources of prices
+    yield from limits_in_words(state)
     for trial in state.trials.values():
         yield from words([trial.values, trial.pool, trial.error, trial.reason, trial.metrics])
 
@@ -302,6 +305,87 @@ def _instrument(state: SweepState) -> dict[str, Any] | None:
         rows.append({"css": "", "title": skipped, "cells": [*cells, _cell(bound), _cell(met)]})
     heads = ("scored by", "planted in right answers", "found", "interval of the share", "asked", "kept")
     return {"heads": [_head(name, text=place < 2) for place, name in enumerate(heads)], "rows": rows}
+
+
+def _latency(state: SweepState, choice: Choice) -> dict[str, Any] | None:
+    """Stages and the SLO's verdicts of champion and references, and the grid of servers; None where nobody was timed.
+
+    Without a champion, of all that were timed.
+    """
+    shown = {*standing(state), choice.champion} if choice.champion else {*standing(state), *state.trials}
+    found = [row for row in stages(state, choice) if row["arm"] in shown]
+    limits = [row for row in kept(state, choice) if row["arm"] in shown]
+    grid = read_grid(state)
+    if not found and grid is None:
+        return None
+    tables = []
+    if found:
+        rows = []
+        for one in found:
+            cells = [_cell(one["label"], text=True), _cell(one["stage"], text=True)]
+            cells += [_between(one[p], one[f"{p}_low"], one[f"{p}_high"]) for p in ("p50", "p95", "p99")]
+            rows.append(
+                {"css": "", "title": one["why"], "cells": [*cells, _cell(one["n"]), _cell(one["load"], text=True)]}
+            )
+        tables.append(_table(("", "stage", "median, s", "95th percentile, s", "99th, s", "requests", "asked"), rows, 2))
+    if limits:
+        rows = []
+        for one in limits:
+            verdict = "–" if one["kept"] is None else "kept" if one["kept"] else "broken"
+            cells = [_cell(one["label"], text=True), _cell(one["metric"], text=True), _cell(one["limit"], text=True)]
+            rows.append({"css": "", "title": one["why"], "cells": [*cells, _cell(one["value"]), _cell(verdict)]})
+        tables.append(_table(("", "limit of the SLO on", "limit", "measured, s", "verdict"), rows, 3))
+    if grid:
+        rows = [
+            {
+                "css": "",
+                "title": point["why"],
+                "cells": [
+                    _cell(point["accelerator"], text=True),
+                    *(_cell(point[key]) for key in ("tp", "goodput_rps", "goodput_rps_per_unit", "usd_per_1k_good")),
+                    _cell(f"{point['price']['usd_per_hour']:g}, {point['price']['date']}", text=True),
+                ],
+            }
+            for point in grid["points"]
+        ]
+        heads = (
+            "served on",
+            "GPUs",
+            "good requests/s",
+            "for each GPU",
+            "US$ per 1,000 good",
+            "US$ per GPU-hour, as of",
+        )
+        tables.append(_table(heads, rows, 1))
+    return {
+        "how": "Each stage by itself, in seconds, measured alone on the machine; in brackets 95 % intervals, whatever "
+        "the distribution. – is not measured, or with too few requests to say: point at a row to read why."
+        + (f" Good requests keep {_limits(grid)}; {_how_served(grid)}." if grid else ""),
+        "tables": tables,
+    }
+
+
+def _limits(grid: dict[str, Any]) -> str:
+    return " and ".join(f"{name} {limit}" for name, limit in grid["slo"].items())
+
+
+def _how_served(grid: dict[str, Any]) -> str:
+    if grid["searched"]:
+        return "their number is that of the highest rate tried at which the limits are kept"
+    return f"their number is what of {grid['rate']:g} requests a second was good"
+
+
+def _table(heads: tuple[str, ...], rows: list[dict[str, Any]], num_texts: int) -> dict[str, Any]:
+    return {"heads": [_head(name, text=place < num_texts) for place, name in enumerate(heads)], "rows": rows}
+
+
+def _between(value: float | None, low: float | None, high: float | None) -> dict[str, Any]:
+    """A figure with its interval, sorted by the figure."""
+    cell = _cell(value)
+    if value is not None and (low is not None or high is not None):
+        ends = [number(end) if end is not None else "…" for end in (low, high)]
+        cell["shown"] += f" ({' to '.join(ends)})"
+    return cell
 
 
 def _pairwise(state: SweepState) -> dict[str, Any] | None:

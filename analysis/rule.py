@@ -21,11 +21,19 @@ RETRIEVAL = ("e2e/score", "retrieval/ndcg_at_10")  # of a pipeline, what tables 
 DIGITS = 12  # objectives equal after rounding to so many decimals are a tie
 
 
-def failure(constraint: Constraint, metrics: Mapping[str, float]) -> str | None:
-    """Why ``metrics`` break a constraint, with the value; None when they keep it. What is not measured is not kept."""
+def failure(
+    constraint: Constraint, metrics: Mapping[str, float], missing: Mapping[str, str] | None = None
+) -> str | None:
+    """Why ``metrics`` break a constraint, with the value; None when they keep it. What is not measured is not kept.
+
+    Args:
+        missing: Why a metric has no value, where that is known.
+    """
     value = metrics.get(constraint.metric, math.nan)
     if math.isnan(value):
-        return f"{constraint.metric} is not measured, must be {constraint.op} {constraint.bound:g}"
+        why = (missing or {}).get(constraint.metric)
+        told = f"not measured ({why})" if why else "not measured"
+        return f"{constraint.metric} is {told}, must be {constraint.op} {constraint.bound:g}"
     if constraint.holds(value):
         return None
     return f"{constraint.metric} is {value:.6g}, must be {constraint.op} {constraint.bound:g}"

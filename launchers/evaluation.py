@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.schema import Base
+from sweeps.latency import Latency
 from tracking.meters.energy import EnergyMeter
 from tracking.state import BASE, BASE_SCHEMA, DEFECTS, INCUMBENT
 
@@ -224,31 +225,52 @@ def items_of(job: EvaluationJob) -> list[Any]:
 
 
 def measure(
-    jobs: list[EvaluationJob], requests: int, answers: Callable[[EvaluationJob], Answer] | None = None
+    jobs: list[EvaluationJob], latency: Latency, answers: Callable[[EvaluationJob], Answer] | None = None
 ) -> list[dict[str, Any]]:
     """Latency of several arms, one after the other, with the machine to themselves. Runs in a Ray worker.
 
     Args:
         answers: How an arm answers; with plain PEFT unless it is given.
     """
-    from tracking.meters.latency import measure_latency
+    from tracking.meters.latency.stages import measure_stages
+    from tracking.meters.retrieval import SearchStages
 
     results = []
     for job in jobs:
         began, meter = time.time(), EnergyMeter(job.device)
-        items = [item_of(row, number) for number, row in enumerate(read_rows(Path(job.rows), requests))]
-        asked = [replace(item, messages=job.question(item)) for item in items]
-        measured = measure_latency((answers or _plain)(job), asked, requests=requests)
-        results.append(
-            {
-                "arm": job.arm,
-                "split": "latency",
-                "n": measured.n,
-                "metrics": measured.metrics,
-                "detail": {**measured.detail, "seconds": round(time.time() - began, 2), "energy_j": meter.lap()},
-            }
-        )
+        stages, search = stages_of((answers or _plain)(job)), None
+        if job.pipeline is not None:
+            search = SearchStages(_pipeline(job.pipeline, Path(job.base_dir)))
+            stages |= search.stages
+        measured = measure_stages(stages, asked(job, latency.requests), latency.warmup, latency.requests)
+        result = timed(job, measured, time.time() - began)
+        result["detail"]["energy_j"] = meter.lap()
+        if search is not None and search.own_words:
+            result["detail"]["searched_own_words"] = len(search.own_words)
+        results.append(result)
     return results
+
+
+def stages_of(answer: Answer) -> dict[str, Callable[[Any, Any], Any]]:
+    """What a request to the candidate goes through, in order, each timed by itself."""
+    return {"formulation": lambda item, _: answer([item.messages])[0]}
+
+
+def asked(job: EvaluationJob, requests: int) -> list[Any]:
+    """The first items of a job's split, with what the arm is asked as their conversation."""
+    items = [item_of(row, number) for number, row in enumerate(read_rows(Path(job.rows), requests))]
+    return [replace(item, messages=job.question(item)) for item in items]
+
+
+def timed(job: EvaluationJob, measured: Any, seconds: float) -> dict[str, Any]:
+    """The fields of a ledger ``evaluation`` for a latency."""
+    return {
+        "arm": job.arm,
+        "split": "latency",
+        "n": measured.n,
+        "metrics": measured.metrics,
+        "detail": {**measured.detail, "seconds": round(seconds, 2)},
+    }
 
 
 def keep_samples(items: Path, trial: Path) -> None:

@@ -16,6 +16,7 @@ from launchers.pools import selector
 from launchers.served import evaluate_served, measure_served
 from launchers.slots import Slots
 from sweeps.facts import Pool
+from sweeps.latency import Latency, of_requests
 from tracking.ledger import Ledger, State, TrialState
 from tracking.meters.cost import Kind, charge, cost_of
 from tracking.state import DEFECTS
@@ -141,20 +142,24 @@ class Evaluators:
         have = {evaluation.id for evaluation in self._ledger.read().evaluations()}
         return [job for job in jobs if name(job) not in have]
 
-    def latency_id(self, job: EvaluationJob, requests: int) -> str:
-        """Names a measurement of latency: it depends on all that an evaluation does, on the pool, and on its size."""
-        return f"latency-{self._pool.name}-{requests}-{job.id}"
+    def latency_id(self, job: EvaluationJob, latency: Latency) -> str:
+        """Names a measurement of latency: it depends on all that an evaluation does, on the pool, and on the load."""
+        load = f"{latency.requests}+{latency.warmup}"
+        if job.endpoint is not None and latency.rate is not None:
+            limits = (f"{stage}{limit}".replace(" ", "") for stage, limit in of_requests(latency.slo).items())
+            load = "-".join([f"{load}@{latency.rate:g}", *limits])
+        return f"latency-{self._pool.name}-{load}-{job.id}"
 
-    def measure_latency(self, jobs: list[EvaluationJob], requests: int, look: Callable[[], None]) -> None:
+    def measure_latency(self, jobs: list[EvaluationJob], latency: Latency, look: Callable[[], None]) -> None:
         """Measure arms one after the other while nothing else runs, and record the results."""
         import ray
 
         if all(job.endpoint is not None for job in jobs):
-            reference = self._elsewhere(measure_served).remote(jobs, requests)
+            reference = self._elsewhere(measure_served).remote(jobs, latency)
         elif self._packs is not None:
-            reference = self._packs.measure(jobs, requests)
+            reference = self._packs.measure(jobs, latency)
         else:
-            reference = self._remote(measure).remote(jobs, requests)
+            reference = self._remote(measure).remote(jobs, latency)
         while not ray.wait([reference], timeout=1.0)[0]:
             check_alive()
             look()
@@ -166,7 +171,7 @@ class Evaluators:
             return
         for job, result in zip(jobs, results, strict=True):
             self._charge("evaluation", job, result["detail"], "latency")
-            self._ledger.append("evaluation", **result, id=self.latency_id(job, requests))
+            self._ledger.append("evaluation", **result, id=self.latency_id(job, latency))
 
     def collect(self, wait_s: float = 0.0) -> None:
         """Record what has come back."""

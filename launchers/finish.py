@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from analysis.certificate import settings
-from analysis.champion import Choice, choose_on_dev, confirmed, shortlist
+from analysis.champion import Choice, choose_on_dev, confirmed
 from analysis.confirmation import dev_score
 from analysis.instrument import in_words
 from analysis.plain import plain
@@ -20,6 +20,7 @@ from launchers.driver import Machines
 from launchers.evaluators import Evaluators
 from launchers.failures import Failures
 from launchers.halt import Halt
+from launchers.latency import measure_latency
 from launchers.run_folder import job_fields
 from launchers.serving_costs import record_serving_costs
 from launchers.slots import Slots
@@ -63,7 +64,7 @@ def confirm(built: Built, paths: dict[str, Path], ledger: Ledger, halt: Halt, ma
                 say(f"evaluating on dev: {', '.join(job.arm for job in todo)} …")
                 evaluators.run(todo, look)
             judge_contenders(arms, evaluators, ledger, say, look)
-            _measure_latency(built, arms, standing, evaluators, ledger, say, look)
+            measure_latency(built.sweep.spec.evaluate.latency, arms, standing, evaluators, ledger, say, look)
             record_serving_costs(built, ledger, say)
         for line in in_words(ledger.read()):
             say(line)
@@ -163,29 +164,3 @@ def _telling(ledger: Ledger, say: Say) -> Iterator[None]:
     yield
     for note in ledger.read().notes[before:]:
         say(note)
-
-
-def _measure_latency(
-    built: Built,
-    arms: Arms,
-    standing: tuple[str, ...],
-    evaluators: Evaluators,
-    ledger: Ledger,
-    say: Say,
-    look: Look,
-) -> None:
-    evaluate = built.sweep.spec.evaluate
-    state = ledger.read()
-    top = shortlist(state, evaluate.latency_top)
-    if not top or evaluate.latency_requests == 0:
-        return
-    requests = evaluate.latency_requests
-    jobs = [arms.job(BASE, "dev"), *(arms.trial_job(trial, "dev") for trial in top)]
-    if todo := evaluators.missing(jobs, lambda job: evaluators.latency_id(job, requests)):
-        arms_told = f"{len(todo)} of the base and the best {len(top)}"
-        say(f"latency, alone on the machine: {arms_told}, {requests} requests each …")
-        evaluators.measure_latency(todo, requests, look)
-    jobs = [arms.job(arm, "dev") for arm in standing if arm != BASE]
-    if todo := evaluators.missing(jobs, lambda job: evaluators.latency_id(job, requests)):
-        say(f"latency of the incumbent, {requests} requests …")  # apart: if it fails, the others have theirs
-        evaluators.measure_latency(todo, requests, look)

@@ -211,7 +211,7 @@ def _evaluation(draft: Draft) -> list[str]:
     lines.append(_line(f"dev: {min(dev, most_dev)}", f"of {dev:,} rows, by which the champion is chosen", 2))
     lines.append(_line(f"challenge: {min(challenge, most_challenge)}", f"of {challenge:,}, read once, at the end", 2))
     if draft.is_small:
-        lines.append(_line("latency_requests: 8", "enough for the median; 90 give p95", 2))
+        lines.append(_line("latency: {requests: 8}", "enough for the median; 90 give p95", 2))
     return [*lines, champion]
 
 

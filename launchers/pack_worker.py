@@ -19,6 +19,7 @@ from launchers.evaluation import Answer, EvaluationJob, items_of, limit_threads,
 from recipes.engines.packed.memory import NoRoom
 from recipes.engines.protocol import Diverged, Job, TrainingFailed
 from sweeps.errors import InvalidInput
+from sweeps.latency import Latency
 from tracking.meters.energy import EnergyMeter
 
 PING_S = 1.0
@@ -200,9 +201,9 @@ class PackWorker:
                     results[place] = {"error": "evaluation", "message": str(error) or type(error).__name__}
         return results
 
-    def measure(self, jobs: list[EvaluationJob], requests: int) -> list[dict[str, Any]]:
+    def measure(self, jobs: list[EvaluationJob], latency: Latency) -> list[dict[str, Any]]:
         """Latency of several arms, one after the other, in this process; see ``launchers.evaluation.measure``."""
-        measured = self._do(lambda: {"results": measure(jobs, requests, self._alone)})
+        measured = self._do(lambda: {"results": measure(jobs, latency, self._alone)})
         if "error" in measured:
             raise RuntimeError(measured["message"])
         results: list[dict[str, Any]] = measured["results"]

@@ -14,6 +14,7 @@ from recipes.bases import locate
 from recipes.engines.packed.planner import slots_worth
 from recipes.schema import Recipe
 from sweeps.facts import Pool
+from sweeps.latency import Latency
 from tracking.ledger import Ledger
 
 PLAN = "packs.json"  # in the run's folder: what the planner measured
@@ -118,9 +119,9 @@ class Packs:
         """Start an evaluation of several arms on one pack; a reference to a result for each."""
         return self._handles[place].evaluate.remote(list(jobs))
 
-    def measure(self, jobs: Sequence[Any], requests: int) -> Any:
+    def measure(self, jobs: Sequence[Any], latency: Latency) -> Any:
         """Start measuring latency on the first pack; nothing else may be running."""
-        return self._handles[0].measure.remote(list(jobs), requests)
+        return self._handles[0].measure.remote(list(jobs), latency)
 
     def stop(self) -> None:
         """End the workers, and free what they hold."""

@@ -4,11 +4,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from launchers.evaluation import EvaluationJob, items_of, measure, scored
+from launchers.evaluation import EvaluationJob, asked, items_of, measure, scored, timed
+from sweeps.latency import Latency
 from tracking.meters.endpoint import ServedModel
+from tracking.meters.latency.aiperf import INSTALL, Load, find_aiperf, measure_endpoint
 
 ANSWERS = "answers.jsonl"  # beside the items: what was answered, as it came
 OVER = "wall time of a request as a client on this machine sees it: connecting, waiting and repetitions included"
+LOADED = "from a request's scheduled arrival to its whole answer, as a client on this machine sees it; never repeated"
 
 
 def evaluate_served(job: EvaluationJob) -> dict[str, Any]:
@@ -35,16 +38,45 @@ def evaluate_served(job: EvaluationJob) -> dict[str, Any]:
     return result
 
 
-def measure_served(jobs: list[EvaluationJob], requests: int) -> list[dict[str, Any]]:
-    """Latency over the endpoint, one request at a time; see ``launchers.evaluation.measure``.
+def measure_served(jobs: list[EvaluationJob], latency: Latency) -> list[dict[str, Any]]:
+    """Latency over the endpoint: under open load where a rate is given and AIPerf is here, else one by one.
+
+    The detail's ``load`` says which. See ``launchers.evaluation.measure``.
 
     Raises:
-        ServiceUnreachable: A request has no answer.
+        InvalidInput: ``$PODIUM_AIPERF`` names no program.
+        ServiceUnreachable: It does not answer at all.
     """
-    results = measure(jobs, requests, lambda job: ServedModel.of(job.endpoint or {}, job.max_new_tokens).answer)
+    program = find_aiperf() if latency.rate is not None else None
+    if program is not None:
+        return [_under_load(program, job, latency) for job in jobs]
+    results = measure(jobs, latency, lambda job: ServedModel.of(job.endpoint or {}, job.max_new_tokens).answer)
     for job, result in zip(jobs, results, strict=True):
         result["detail"] |= {"over": OVER, "endpoint": _shown(job)}
+        if latency.rate is not None:
+            result["detail"]["load"] += f", since AIPerf is not here ({INSTALL})"
     return results
+
+
+def _under_load(program: Path, job: EvaluationJob, latency: Latency) -> dict[str, Any]:
+    began, endpoint = time.time(), job.endpoint or {}
+    model = ServedModel.of(endpoint, job.max_new_tokens)
+    items = asked(job, latency.requests)
+    model.answer([items[0].messages])  # whether it answers, and by which name it knows the limit of an answer
+    load = Load(
+        endpoint=endpoint["endpoint"],
+        model=endpoint["model"],
+        rate=latency.rate or 0.0,
+        requests=latency.requests,
+        warmup=latency.warmup,
+        timeout_s=endpoint["timeout"],
+        api_key_env=endpoint.get("api_key_env"),
+    )
+    folder = Path(job.out).with_name(f"{job.arm}-latency")
+    measured = measure_endpoint(program, load, [model.body(item.messages) for item in items], folder, latency.slo)
+    result = timed(job, measured, time.time() - began)
+    result["detail"] |= {"over": LOADED, "endpoint": _shown(job)}
+    return result
 
 
 def _shown(job: EvaluationJob) -> dict[str, Any]:

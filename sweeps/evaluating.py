@@ -7,9 +7,22 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from sweeps.errors import nearest
-from sweeps.fields import Amount, Block, Count, Text, _url, _variable_name, as_tuple, broken_rule, duration_s, unique
+from sweeps.fields import (
+    Amount,
+    Block,
+    Count,
+    Text,
+    _url,
+    _variable_name,
+    as_tuple,
+    broken_rule,
+    duration_s,
+    empty_block,
+    unique,
+)
 from sweeps.grammar import quote
 from sweeps.judging import Judge, as_panel
+from sweeps.latency import Latency
 from sweeps.pricing import TokenPrice
 from sweeps.retrieving import Pipeline, as_pipeline
 
@@ -191,9 +204,8 @@ class Evaluate(Block):
         forbidden: Regular expressions that the gate ``safety`` looks for.
         defects: What is planted in right answers; None for nothing.
         max_missing: The most of one metric's values, as a share, that may be missing of an arm.
-        latency_top: How many of the best trials have their latency measured.
-        latency_requests: Requests that are timed for each; a percentile that needs more stays null.
         pipeline: How products are found by an answer, which gives ``retrieval/*`` and ``e2e/*``.
+        latency: How latency is measured.
         stopped: Whether trials that were stopped early are evaluated too.
         incumbent: What the trials are compared with, beside their base.
     """
@@ -207,9 +219,8 @@ class Evaluate(Block):
     forbidden: Patterns = ()
     defects: Annotated[Defects | None, BeforeValidator(_planted)] = Defects()
     max_missing: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    latency_top: Annotated[int, Field(ge=0)] = 3
-    latency_requests: Annotated[int, Field(ge=0)] = 100
     pipeline: Annotated[Pipeline | None, BeforeValidator(as_pipeline)] = None
+    latency: Annotated[Latency, BeforeValidator(empty_block)] = Latency()
     stopped: bool = True
     incumbent: Incumbent | None = None
 

@@ -141,6 +141,10 @@ def _check_bounds(spec: SweepSpec, source: Source) -> Iterator[Problem]:
     """Constraints that no trial could keep to, whatever comes out: ``quality/json_valid: ">= 95"``."""
     for constraint in spec.champion.constraints:
         metric = BY_NAME.get(constraint.metric)
+        if found := spec.evaluate.latency.never_measured(constraint.metric):
+            yield source.problem(
+                ("champion", "subject_to", constraint.metric), f"{constraint.metric} {found[0]}", found[1]
+            )
         if metric is None or any(map(constraint.holds, metric.range)):
             continue
         low, high = metric.range

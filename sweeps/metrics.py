@@ -35,6 +35,16 @@ class Metric:
         return 0.0, {"share": 1.0, "0–1": 1.0, "0–5": 5.0}.get(self.unit, math.inf)
 
 
+PERCENTILES = (50, 95, 99)
+_RANKS = {50: "median", 95: "95th percentile", 99: "99th percentile"}
+_STAGES = {
+    "formulation": "to formulate the search",
+    "retrieval": "to retrieve products",
+    "ranking": "to rank products",
+    "agent": "of a whole request",
+    "ttft": "to the first token",
+}
+
 METRICS: tuple[Metric, ...] = (
     Metric("train/loss", "nats per token", "min", "mean cross-entropy of the completion tokens of the training batch"),
     Metric("val/loss", "nats per token", "min", "mean cross-entropy of the completion tokens of the validation split"),
@@ -55,14 +65,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("retrieval/mrr", "0–1", "max", "reciprocal of the place of the first relevant product"),
     Metric("retrieval/unjudged_at_10", "share", None, "of the first ten products, those that nobody has judged"),
     Metric("retrieval/formulated", "share", "max", "answers that say what to search for"),
-    Metric("latency/formulation_p50_s", "s", "min", "median time to formulate the search"),
-    Metric("latency/formulation_p95_s", "s", "min", "95th percentile of the time to formulate the search"),
-    Metric("latency/formulation_p99_s", "s", "min", "99th percentile of the time to formulate the search"),
-    Metric("latency/retrieval_p95_s", "s", "min", "95th percentile of the time to retrieve products"),
-    Metric("latency/ranking_p95_s", "s", "min", "95th percentile of the time to rank products"),
-    Metric("latency/agent_p95_s", "s", "min", "95th percentile of the time of a whole request"),
-    Metric("latency/ttft_p95_s", "s", "min", "95th percentile of the time to the first token"),
-    Metric("latency/goodput_rps", "requests/s", "max", "requests per second that are answered within the limit"),
+    *(
+        Metric(f"latency/{stage}_p{percent}_s", "s", "min", f"{_RANKS[percent]} of the time {of}")
+        for stage, of in _STAGES.items()
+        for percent in PERCENTILES
+    ),
+    Metric("latency/goodput_rps", "requests/s", "max", "requests per second that are answered within the limits"),
     Metric("cost/gpu_s", "s", "min", "GPU-seconds of a trial; on a CPU pool, core-seconds", only_grows=True),
     Metric(
         "cost/usd",
@@ -77,6 +85,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("cost/monthly_usd", "US$/month", "min", "price of serving the expected traffic for a month"),
 )
 
+STAGES: tuple[str, ...] = tuple(_STAGES)  # whose latency is measured, each by itself
 BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS}
 NAMES: tuple[str, ...] = tuple(BY_NAME)
 SERVING = ("cost/usd_per_1k_requests", "cost/monthly_usd")  # of a stated traffic

@@ -82,6 +82,10 @@ def _check_pools(loaded: LoadedSpec, pools: Mapping[str, Pool], report: Report) 
     serving = loaded.source.block("traffic").get("pool")
     if isinstance(serving, str) and serving and serving not in pools:
         report(("traffic", "pool"), f'unknown pool "{serving}"', nearest(serving, tuple(pools)))
+    kinds = tuple(dict.fromkeys(pool.accelerator for pool in pools.values() if pool.accelerator))
+    for name in loaded.spec.evaluate.latency.accelerators if loaded.spec else ():
+        if name not in kinds:
+            report(("evaluate", "latency", "accelerators"), f'no pool has accelerator "{name}"', nearest(name, kinds))
 
 
 def _whole_grid(sweep: Sweep, is_limited: bool, report: Report) -> Sweep:

@@ -9,14 +9,18 @@ from typing import Self
 class Loopback:
     """Listens from its making on, and answers within the block.
 
+    Args:
+        handler: Of each request.
+        port: Where it listens; any free one by default.
+
     Attributes:
         address: Without a path.
         released: Set at the end: a handler that hangs goes on.
     """
 
-    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+    def __init__(self, handler: type[BaseHTTPRequestHandler], port: int = 0) -> None:
         self.released = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self._server.daemon_threads = True
         self.address = f"http://127.0.0.1:{self._server.server_port}"
 

@@ -78,6 +78,7 @@ def machine_checks(s3: str | None) -> list[Check]:
         services.ray_check(),
         mlflow_service.mlflow_check(),
         s3_service.s3_check(s3),
+        services.aiperf_check(),
         services.port_check(),
     ]
 

@@ -1,4 +1,4 @@
-"""Checks of the services that a sweep uses: Ray, MLflow, S3, and the dashboard's port."""
+"""Checks of what a sweep uses beside itself: Ray, AIPerf, and the dashboard's port."""
 
 import email.utils
 import json
@@ -17,10 +17,12 @@ from urllib.parse import urlsplit
 
 from launchers import pools
 from launchers.doctor.check import Check, Finding, failed, not_checked, ok, unreachable, warning
+from tracking.meters.latency.aiperf import INSTALL, VERSION, find_aiperf
 
 CONNECT_S = 3.0
 RAY_LIMIT_S = 90.0
 SKEW_WARNING_S, SKEW_FAILED_S = 30.0, 15 * 60.0  # S3 refuses requests that are 15 minutes off
+AIPERF_LIMIT_S = 60.0
 DASHBOARD_PORT = 5000
 
 
@@ -70,6 +72,26 @@ def accelerators(nodes: Iterable[Mapping[str, Any]]) -> list[Finding]:
 def _type_of(node: Mapping[str, Any]) -> str:
     label = (node.get("Labels") or {}).get(pools.LABEL)
     return f"{pools.LABEL}={label}" if label else f"no label {pools.LABEL}"
+
+
+def aiperf_check() -> Check:
+    """AIPerf is here in the version whose records Podium reads. Without it endpoints are timed one by one."""
+    return Check("AIPerf", aiperf, limit_s=AIPERF_LIMIT_S + 5)
+
+
+def aiperf() -> Finding:
+    """The program that ``evaluate.latency.rate`` needs; not having it is no failure."""
+    program = find_aiperf()
+    if program is None:
+        return not_checked("no AIPerf: endpoints are timed one request at a time", INSTALL)
+    code, out, error = _run([str(program), "--version"], AIPERF_LIMIT_S)
+    if code != 0:
+        last = ((error or out).strip().splitlines() or [f"exit code {code}"])[-1]
+        return failed(f"{program} cannot be run: {last}", INSTALL)
+    found = (out.strip().splitlines() or [""])[-1]
+    if found != VERSION:
+        return warning(f"{program} is version {found or 'unknown'}, and Podium reads the records of {VERSION}", INSTALL)
+    return ok(f"AIPerf {found}, {program}")
 
 
 def answers(address: str) -> bool:

@@ -8,7 +8,7 @@ python -m tests.benchmarks --repeats 3              # fewer turns
 import argparse
 import logging
 
-from tests.benchmarks import constraints, decision, defects, end_to_end, engine, equal_trials
+from tests.benchmarks import aiperf, constraints, decision, defects, end_to_end, engine, equal_trials
 
 WHOLE_SWEEPS = {
     "end_to_end": end_to_end.run,
@@ -16,6 +16,7 @@ WHOLE_SWEEPS = {
     "constraints": constraints.run,
 }
 SEEDED = {  # a second turn would say the same
+    "aiperf": aiperf.run,
     "decision": decision.run,
     "defects": defects.run,
     "equal_trials": equal_trials.run,

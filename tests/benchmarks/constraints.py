@@ -31,7 +31,7 @@ space:
   lora.rank: choice(4, 8, 32)
   train.batch_size: choice(2, 4, 32)
 search: {algorithm: grid, start_at: null}
-evaluate: {metrics: [shopping], dev: 8, challenge: 8, latency_top: 0}
+evaluate: {metrics: [shopping], dev: 8, challenge: 8, latency: {top: 0}}
 champion: {minimize: val/loss%s}
 %s
 """

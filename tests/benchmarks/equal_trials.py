@@ -24,7 +24,7 @@ space:
   train.seed: choice({", ".join(map(str, SEEDS))})
 search: {{algorithm: grid, start_at: null}}
 stop_early: {{algorithm: none}}
-evaluate: {{metrics: [shopping], dev: 64, challenge: 96, latency_top: 0, defects: null}}
+evaluate: {{metrics: [shopping], dev: 64, challenge: 96, latency: {{top: 0}}, defects: null}}
 champion: {{maximize: quality/score, confirm: {{top: 3}}}}
 """
 

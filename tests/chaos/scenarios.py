@@ -40,7 +40,7 @@ space:
   lora.rank: choice(4, 8)
 search: {algorithm: random, trials: TRIALS, seed: 0}  # not from results: they come in another order
 stop_early: {algorithm: none}  # what is stopped depends on who reports first
-evaluate: {metrics: [shopping], dev: 4, challenge: 4, latency_top: 0}
+evaluate: {metrics: [shopping], dev: 4, challenge: 4, latency: {top: 0}}
 champion: {minimize: val/loss}
 """
 NAME = "killed"

@@ -7,6 +7,7 @@ from tests.launchers.bad_gates import GATES
 from tests.launchers.bad_incumbent import INCUMBENT
 from tests.launchers.bad_inputs import BASE, DATA, RECIPE
 from tests.launchers.bad_judges import JUDGES
+from tests.launchers.bad_latency import LATENCY
 from tests.launchers.bad_prices import PRICES
 from tests.launchers.bad_retrieval import RETRIEVAL
 from tests.launchers.bad_runs import EVALUATION, HOME, RUNNING
@@ -29,6 +30,7 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
     "Catalogue and retrieval": RETRIEVAL,
     "The incumbent": INCUMBENT,
     "Prices and traffic": PRICES,
+    "Latency": LATENCY,
     "Object storage and MLflow": (*STORAGE, *MLFLOW),
     "Bundles": BUNDLES,
     "While a sweep runs": RUNNING,

@@ -20,7 +20,7 @@ space:
   optimizer.lr: loguniform(1e-3, 2e-2)
   lora.rank: choice(4, 8)
 search: {{trials: {trials}, seed: 0}}
-evaluate: {{metrics: [shopping, field_f1], dev: 8, challenge: 8, latency_top: 1, latency_requests: 7}}
+evaluate: {{metrics: [shopping, field_f1], dev: 8, challenge: 8, latency: {{top: 1, requests: 7}}}}
 champion: {{minimize: val/loss}}
 """
 

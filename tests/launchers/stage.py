@@ -218,7 +218,7 @@ JUDGE = "evaluate.judge={model: m, endpoint: '{judge}', rubric: 'Five if it help
 GATED = ("set.base.path=gated/model", "set.base.num_parameters=1000000", "set.data.max_tokens=100000")
 SMALL = (
     "set.train.validate_every=3",
-    "evaluate={dev: 2, challenge: 2, latency_top: 0}",
+    "evaluate={dev: 2, challenge: 2, latency: {top: 0}}",
     "set.generate.max_new_tokens=8",
 )
 RELATIVE = "relative paths are taken from {here}"

@@ -29,7 +29,7 @@ set: {{train.max_steps: 6, train.validate_every: 2, train.validation_rows: 8, ge
 space: {{optimizer.lr: "loguniform(1e-3, 2e-2)", lora.rank: "choice(2, 4, 16)"}}
 search: {{algorithm: nsga2, trials: 9, metrics: {{quality/score: max, adapter/parameters: min}}}}
 stop_early: {{algorithm: none}}
-evaluate: {{metrics: [shopping], dev: 8, challenge: 8, latency_top: 0}}
+evaluate: {{metrics: [shopping], dev: 8, challenge: 8, latency: {{top: 0}}}}
 champion: {{minimize: val/loss, subject_to: {{{bound}}}}}
 """
 

@@ -23,7 +23,7 @@ space:
   lora.rank: choice(4, 8, 16)
   optimizer.lr: choice(0.01)
 search: {{algorithm: grid, start_at: null}}
-evaluate: {{metrics: ["metric.py:{metric}"], dev: 6, challenge: 24, latency_top: 0}}
+evaluate: {{metrics: ["metric.py:{metric}"], dev: 6, challenge: 24, latency: {{top: 0}}}}
 champion: {{maximize: quality/score, contenders: {{start: 2, items: 12}}, confirm: {{top: 2}}}}
 """
 
@@ -61,7 +61,7 @@ def test_the_best_are_judged_on_more_items_and_confirmed_once(tmp_path: Path) ->
     assert certificate["outcome"]["rule"]["references"] == ["base"]
     assert [one["read"] for one in certificate["challenge_reads"]] == [1]
 
-    again = podium(home, "submit", str(sweep), "evaluate.latency_requests=7")  # another version, the same answers
+    again = podium(home, "submit", str(sweep), "evaluate.latency.requests=7")  # another version, the same answers
     assert again.returncode == 0, again.stderr
     assert [event["event"] for event in events(home)].count("challenge") == 1
 

@@ -73,7 +73,7 @@ def test_a_served_incumbent_is_scored_and_timed_like_the_other_arms(home: Path) 
 
     with Production(reply) as server:
         incumbent = f"name: shop-7, endpoint: '{server.url}', model: shop, concurrency: 2"
-        run = submit(home, incumbent, "evaluate.latency_requests=7")
+        run = submit(home, incumbent, "evaluate.latency.requests=7")
         assert run.returncode == 0, run.stderr
         state = state_of(home)
         found = measured(state)
@@ -95,7 +95,7 @@ def test_a_served_incumbent_is_scored_and_timed_like_the_other_arms(home: Path) 
         assert [len(server.asked), len(set(server.questions))] == [2 + 8 + 8 + 1 + 7, 1 + 8 + 8]
         _shown_everywhere(home, state)
         before = (state.folder / "ledger.jsonl").read_bytes(), len(server.asked)
-        again = submit(home, incumbent, "evaluate.latency_requests=7")
+        again = submit(home, incumbent, "evaluate.latency.requests=7")
         assert "finished and unchanged" in again.stderr
         assert ((state.folder / "ledger.jsonl").read_bytes(), len(server.asked)) == before
 
@@ -135,7 +135,7 @@ def test_missing_answers_are_counted_and_too_many_are_no_measurement(home: Path)
 
     with Production(reply) as server:
         incumbent = f"endpoint: '{server.url}', model: shop, concurrency: 1"
-        run = submit(home, incumbent, "evaluate.latency_requests=0")
+        run = submit(home, incumbent, "evaluate.latency.top=0")
         assert run.returncode == 0, run.stderr
         assert "evaluating incumbent on dev failed: the incumbent at" in run.stderr
         assert "gave no answer to 1 of 8 items, more than 5 %: it answers 400 Bad Request: context length" in run.stderr
@@ -146,7 +146,7 @@ def test_missing_answers_are_counted_and_too_many_are_no_measurement(home: Path)
         rows = comparison(state, choose(state), "dev").set_index("role")
         assert rows.loc["incumbent", "n"] == 0
         asked = Counter(server.questions)
-        run = submit(home, incumbent, "evaluate.latency_requests=0", "evaluate.max_missing=0.2")
+        run = submit(home, incumbent, "evaluate.latency.top=0", "evaluate.max_missing=0.2")
         assert run.returncode == 0, run.stderr
         found = measured(state_of(home))["dev"]
         assert found.n == len(items(state, "dev")) == 7
@@ -172,7 +172,7 @@ def test_a_killed_sweep_does_not_ask_again_for_what_it_has(home: Path) -> None:
         sweep = home.parent / "small.yaml"
         shutil.copy(folder / "spec.yaml", sweep)
         incumbent = f"evaluate.incumbent={{endpoint: '{server.url}', model: shop, concurrency: 1}}"
-        options = [incumbent, "evaluate.latency_requests=0"]
+        options = [incumbent, "evaluate.latency.top=0"]
         process = subprocess.Popen(
             command("submit", str(sweep), *options),
             cwd=ROOT,
@@ -202,7 +202,7 @@ def test_a_killed_sweep_does_not_ask_again_for_what_it_has(home: Path) -> None:
 def test_one_that_is_gone_at_the_end_does_not_stop_the_sweep(home: Path) -> None:
     with Production(lambda body: said(PROPOSAL)) as server:
         server.reply = lambda body: said("Hi.") if len(server.asked) == 1 else (503, "closed")
-        run = submit(home, f"endpoint: '{server.url}', model: shop, timeout: 1s", "evaluate.latency_requests=0")
+        run = submit(home, f"endpoint: '{server.url}', model: shop, timeout: 1s", "evaluate.latency.top=0")
     assert run.returncode == 0, run.stderr
     assert "the incumbent is not measured: the incumbent at" in run.stderr
     state = state_of(home)
@@ -233,12 +233,12 @@ def test_an_adapter_as_incumbent_scores_what_it_scored_as_a_trial(home: Path) ->
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_model_as_incumbent_with_a_prompt_of_its_own(home: Path) -> None:
-    run = submit(home, f"model: '{BUILTIN['builtin:tiny_commerce']}'", "evaluate.latency_requests=0")
+    run = submit(home, f"model: '{BUILTIN['builtin:tiny_commerce']}'", "evaluate.latency.top=0")
     assert run.returncode == 0, run.stderr
     state = state_of(home)
     base, first = {evaluation.split: evaluation for evaluation in state.arms["base"]}, measured(state)
     assert first["dev"].metrics == base["dev"].metrics, "it is the base"
-    run = submit(home, "model: 'builtin:tiny_commerce', prompt: {system: Sing.}", "evaluate.latency_requests=0")
+    run = submit(home, "model: 'builtin:tiny_commerce', prompt: {system: Sing.}", "evaluate.latency.top=0")
     assert run.returncode == 0, run.stderr
     state = state_of(home)
     assert "evaluate.incumbent.prompt" in run.stderr

@@ -77,7 +77,10 @@ def pools() -> dict[str, Pool]:
     def pool(name: str, device: Any, usd: float, tflops: float, startup_s: float) -> Pool:
         price = Price(usd_per_hour=usd, date="2026-11-01", source="https://example.com/prices")
         speed = Speed(achieved_tflops=tflops, source="measured")
-        return Pool(name=name, device=device, memory_gb=8, price=price, speed=speed, startup_s=startup_s)
+        kind = name.upper() if device == "gpu" else None
+        return Pool(
+            name=name, device=device, accelerator=kind, memory_gb=8, price=price, speed=speed, startup_s=startup_s
+        )
 
     return {
         "cpu": pool("cpu", "cpu", 0.05, 0.02, 10),

@@ -35,7 +35,7 @@ evaluate:
   metrics: [json_schema, exact_match, "rubric.py:politeness"]
   schema: proposal.json
   judge: {model: gpt-5, endpoint: "http://localhost:8000/v1", rubric: "Is it kind?", api_key_env: KEY}
-  latency_top: 2
+  latency: {top: 2, requests: 200, warmup: 4, rate: 5/s, slo: {agent_p95: 2s}, tp: [1, 2], accelerators: [H100]}
   stopped: false
 champion:
   maximize: quality/politeness

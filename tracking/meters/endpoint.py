@@ -212,11 +212,12 @@ class ServedModel:
         parts = [self.endpoint.url, self._identity, self.model, self.max_tokens, list(prompt)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def _body(self, prompt: Messages) -> dict[str, Any]:
+    def body(self, prompt: Messages) -> dict[str, Any]:
+        """What is posted for a conversation."""
         return {"model": self.model, "messages": list(prompt), "temperature": 0, self._limit: self.max_tokens}
 
     def _hello(self) -> dict[str, Any]:
-        return {**self._body([{"role": "user", "content": "Hello."}]), self._limit: min(16, self.max_tokens)}
+        return {**self.body([{"role": "user", "content": "Hello."}]), self._limit: min(16, self.max_tokens)}
 
     def _ask_and_keep(self, key: str, prompt: Messages, stopped: Event) -> _Reply:
         reply = self._ask(prompt, stopped)
@@ -238,10 +239,10 @@ class ServedModel:
 
     def _post(self, prompt: Messages, stopped: Event) -> Any:
         try:
-            return self.endpoint.post(self._body(prompt), stopped)
+            return self.endpoint.post(self.body(prompt), stopped)
         except NoReplyError as error:
             if error.about == "request" and self._renamed(str(error)):
-                return self.endpoint.post(self._body(prompt), stopped)
+                return self.endpoint.post(self.body(prompt), stopped)
             raise
 
     def _renamed(self, refusal: str) -> bool:
@@ -249,6 +250,29 @@ class ServedModel:
         if LIMITS[1] in refusal:
             self._limit = LIMITS[1]
         return LIMITS[1] in refusal
+
+
+def sole_model(endpoint: str) -> str:
+    """The name of the one model that an endpoint serves.
+
+    Raises:
+        InvalidInput: It lists none, or several.
+        ServiceUnreachable: It does not answer.
+    """
+    url = f"{completions(endpoint).removesuffix('/chat/completions')}/models"
+    try:
+        with urllib.request.urlopen(url, timeout=CATALOGUE_S) as response:
+            names = [str(one["id"]) for one in json.loads(response.read())["data"]]
+    except urllib.error.HTTPError as error:
+        raise InvalidInput(Problem("--model", f"{url} answers {error.code}, so it is not known", "name it")) from None
+    except OSError as error:
+        raise ServiceUnreachable(f"{url} does not answer: {getattr(error, 'reason', error)}") from None
+    except (ValueError, LookupError, TypeError):
+        raise InvalidInput(Problem("--model", f"{url} lists no models", "name it")) from None
+    if len(names) != 1:
+        listed = ", ".join(names) or "none"
+        raise InvalidInput(Problem("--model", f"must name one of the models at {endpoint}, which are {listed}"))
+    return names[0]
 
 
 def _read(reply: Any) -> _Reply:

@@ -23,9 +23,10 @@ from launchers.doctor.check import Check, Checked, Finding, Outcome, exit_code, 
 from sweeps.errors import InvalidInput
 from tests.launchers.running import ROOT, command, environment, podium
 from tests.storage import BUCKET, answering, free_port, moto, rclone, silent
+from tracking.meters.latency.aiperf import VERSION
 
 ALL = ["Python", "packages", "processor and memory", "GPU", "file system", "disk space", "clock", "Ray", "MLflow"]
-ALL += ["S3", "dashboard port"]
+ALL += ["S3", "AIPerf", "dashboard port"]
 
 
 @pytest.fixture
@@ -241,6 +242,35 @@ def test_who_has_the_port_of_the_dashboard_is_told(monkeypatch: pytest.MonkeyPat
         assert f"(pid {os.getpid()})" in found.says
         assert f"--port {number + 1}" in found.way_out
     assert services.port() == ok(f"port {number} is free")
+
+
+def test_which_aiperf_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "aiperf"
+    monkeypatch.setenv("PODIUM_AIPERF", str(program))
+
+    def found(text: str) -> Finding:
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+        return services.aiperf()
+
+    assert found("echo 0.13.0") == ok(f"AIPerf 0.13.0, {program}")
+    old = found("echo 0.9.0")
+    assert old.outcome is Outcome.WARNING
+    assert "version 0.9.0, and Podium reads the records of 0.13.0" in old.says
+    broken = found("echo no module named zmq >&2; exit 1")
+    assert broken.outcome is Outcome.FAILED
+    assert "no module named zmq" in broken.says
+    program.unlink()
+    [gone] = run([services.aiperf_check()])
+    assert gone.finding.outcome is Outcome.FAILED
+    assert "PODIUM_AIPERF" in gone.finding.says
+    monkeypatch.delenv("PODIUM_AIPERF")
+    monkeypatch.setattr(services, "find_aiperf", lambda: None)
+    assert services.aiperf().outcome is Outcome.NOT_CHECKED
+
+
+def test_the_version_that_is_installed_is_the_one_that_is_read() -> None:
+    assert f"aiperf=={VERSION}" in (ROOT / "constraints-aiperf.txt").read_text().splitlines()
 
 
 # MLflow.

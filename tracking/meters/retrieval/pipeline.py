@@ -1,12 +1,11 @@
-"""The shopping pipeline over an answer that was given: formulation, retrieval, ranking; each step scored, each timed.
+"""The shopping pipeline over an answer that was given: formulation, retrieval, ranking; each step scored.
 
 The answer is the candidate's one call: nobody is asked again. Beside it run two arms that no candidate decides, so that
 its own share is visible: the shopper's own words (``raw``), and the right answer's category and attributes (``gold``).
 """
 
 import json
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -49,14 +48,25 @@ class Recommended:
         retrieved: Ids of the candidates, the nearest first.
         ranked: Ids of the top k, the best first.
         vectors: Of the query's texts, shape (texts, dimension); None where nothing was searched for.
-        retrieval_s: Seconds of embedding the query and searching; ``ranking_s`` of ranking.
     """
 
     retrieved: tuple[str, ...] = ()
     ranked: tuple[str, ...] = ()
     vectors: Vectors | None = None
-    retrieval_s: float = 0.0
-    ranking_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """The candidates of a query, the nearest first.
+
+    Attributes:
+        places: Rows of the catalogue; ``cosines`` are theirs.
+        vectors: Of the query's texts, shape (texts, dimension).
+    """
+
+    places: Sequence[int]
+    cosines: Sequence[float]
+    vectors: Vectors
 
 
 class ShoppingPipeline:
@@ -67,60 +77,47 @@ class ShoppingPipeline:
         shop: Its products, labels and shoppers.
         index: Of the products.
         formulate: How answers are read.
-        clock: Seconds, from anywhere.
     """
 
-    def __init__(
-        self,
-        settings: Pipeline,
-        shop: Shop,
-        index: Index,
-        formulate: Formulate,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> None:
+    def __init__(self, settings: Pipeline, shop: Shop, index: Index, formulate: Formulate) -> None:
         self.settings, self.shop, self.index, self.formulate = settings, shop, index, formulate
-        self._clock = clock
         self._standing = lru_cache(KEPT_ARMS)(self._measure_standing)
 
-    def recommend(self, query: Query, profile: Profile | None = None, anew: bool = False) -> Recommended:
-        """Retrieve candidates near the mean of a query's vectors, and rank them with what the shopper likes.
+    def retrieve(self, query: Query, anew: bool = False) -> Retrieved:
+        """The products near the mean of a query's vectors.
 
         Args:
             query: What is searched for.
-            profile: Of the shopper; None ranks by the cosine alone.
             anew: Take no vector from what is kept: this is timed.
 
         Raises:
             ServiceUnreachable: Embeddings are from an endpoint, and it does not answer.
         """
-        began = self._clock()
         vectors = self.index.embedder.embed(query.texts, anew)
         places, cosines = self.index.search(unit(vectors.mean(axis=0, keepdims=True)), self.settings.candidates)
-        found = self._clock()
-        ranked = self._rank(places[0], cosines[0], profile)
-        ended = self._clock()
-        products = self.index.catalogue.products
-        ids = tuple(products[place].id for place in places[0])
-        return Recommended(ids, ranked, vectors, found - began, ended - found)
+        return Retrieved(places[0], cosines[0], vectors)
 
-    def _rank(self, places: Sequence[int], cosines: Sequence[float], profile: Profile | None) -> tuple[str, ...]:
-        """The top k by cosine and affinity; equal ones in the order of retrieval."""
-        products = [self.index.catalogue.products[place] for place in places]
-        scores = [float(cosine) for cosine in cosines]
+    def recommend(self, query: Query, profile: Profile | None = None) -> Recommended:
+        """Retrieve candidates, and rank them with what the shopper likes. Raises as :meth:`retrieve` does.
+
+        Args:
+            query: What is searched for.
+            profile: Of the shopper; None ranks by the cosine alone.
+        """
+        found = self.retrieve(query)
+        products = self.index.catalogue.products
+        ids = tuple(products[place].id for place in found.places)
+        return Recommended(ids, self.rank(found, profile), found.vectors)
+
+    def rank(self, found: Retrieved, profile: Profile | None) -> tuple[str, ...]:
+        """Ids of the top k by cosine and affinity; equal ones in the order of retrieval."""
+        products = [self.index.catalogue.products[place] for place in found.places]
+        scores = [float(cosine) for cosine in found.cosines]
         if profile is not None and self.settings.profiles is not None:
             weight = self.settings.profiles.weight
             scores = [score + weight * profile.affinity(one) for score, one in zip(scores, products)]
         order = sorted(range(len(products)), key=lambda place: -scores[place])
         return tuple(products[place].id for place in order[: self.settings.top_k])
-
-    def time(self, item: Item, answer: str) -> Recommended | None:
-        """Retrieval and ranking of one answer, with the seconds of each; None where nothing can be searched for."""
-        row = row_of(item)
-        try:
-            query = self.formulate(row, answer)
-        except NotFormulatedError:
-            return None
-        return self.recommend(query, self.shop.profile(row), anew=True)
 
     def __call__(self, item: Item, answer: str) -> dict[str, float]:
         """A metric: ``retrieval/*`` and ``e2e/*`` of the answer, and of the arms beside it under names of their own.

@@ -1,64 +1,39 @@
-"""How long retrieval and ranking take, one request at a time."""
+"""Retrieval and ranking as stages of a request, for the latency of the whole agent."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
-from tracking.meters.latency import NEEDED, percentile
-from tracking.meters.metrics import Item
-from tracking.meters.retrieval.pipeline import ShoppingPipeline
+from recipes.shopping.profile import Profile
+from tracking.meters.latency.stages import Stage
+from tracking.meters.metrics import Item, row_of
+from tracking.meters.retrieval.formulation import NotFormulatedError, Query
+from tracking.meters.retrieval.pipeline import Retrieved, ShoppingPipeline
 
 
-@dataclass(frozen=True)
-class StageTimes:
-    """Seconds of each request, in order.
+class SearchStages:
+    """What follows formulation, as :func:`tracking.meters.latency.stages.measure_stages` takes it.
 
-    Attributes:
-        retrieval_s: Embedding the query and searching; None where the answer says nothing to search for.
-        ranking_s: Ranking to the top k; None likewise.
+    A shopper whose request was answered with something unreadable still waits for products: the stages then search for
+    the shopper's own words, and ``own_words`` has the items. An embedding endpoint is asked anew, also for texts whose
+    vectors are kept.
     """
 
-    retrieval_s: tuple[float | None, ...]
-    ranking_s: tuple[float | None, ...]
+    def __init__(self, pipeline: ShoppingPipeline) -> None:
+        self._pipeline = pipeline
+        self.own_words: set[str] = set()
 
     @property
-    def metrics(self) -> dict[str, float | None]:
-        """``latency/retrieval_p95_s`` and ``latency/ranking_p95_s``, None where requests are too few for them."""
-        return {
-            "latency/retrieval_p95_s": _p95(self.retrieval_s),
-            "latency/ranking_p95_s": _p95(self.ranking_s),
-        }
+    def stages(self) -> dict[str, Stage]:
+        """By name, in order; the first is given the candidate's answer."""
+        return {"retrieval": self._retrieve, "ranking": self._rank}
 
+    def _retrieve(self, item: Item, answer: Any) -> tuple[Retrieved, Profile | None]:
+        row = row_of(item)
+        try:
+            query = self._pipeline.formulate(row, answer)
+        except NotFormulatedError:
+            self.own_words.add(item.id)
+            query = Query(self._pipeline.shop.query(row))
+        return self._pipeline.retrieve(query, anew=True), self._pipeline.shop.profile(row)
 
-def time_stages(
-    pipeline: ShoppingPipeline,
-    items: Sequence[Item],
-    answers: Sequence[str],
-    requests: int | None = None,
-    warmup: int = 1,
-) -> StageTimes:
-    """Time the stages after formulation for answers that were given, in order, round and round if need be.
-
-    Add ``retrieval_s[i] + ranking_s[i]`` to the seconds that formulating answer ``i`` took for the time of the whole
-    agent. An embedding endpoint is asked anew, also for texts whose vectors are kept.
-
-    Args:
-        pipeline: As :func:`tracking.meters.retrieval.open_pipeline` gives it.
-        items: At least one.
-        answers: One for each item.
-        requests: That count; None for one per item.
-        warmup: Requests made first that do not count.
-    """
-    assert len(items) == len(answers), f"{len(items)} items, but {len(answers)} answers"
-    total = len(items) if requests is None else requests
-    pairs = list(zip(items, answers, strict=True))
-    for number in range(warmup):
-        pipeline.time(*pairs[number % len(pairs)])
-    found = [pipeline.time(*pairs[number % len(pairs)]) for number in range(total)]
-    return StageTimes(
-        tuple(one.retrieval_s if one else None for one in found), tuple(one.ranking_s if one else None for one in found)
-    )
-
-
-def _p95(seconds: Sequence[float | None]) -> float | None:
-    there = sorted(one for one in seconds if one is not None)
-    return percentile(there, 95) if len(there) >= NEEDED[95] else None
+    def _rank(self, item: Item, found: tuple[Retrieved, Profile | None]) -> tuple[str, ...]:
+        return self._pipeline.rank(*found)

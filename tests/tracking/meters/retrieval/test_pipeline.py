@@ -9,9 +9,10 @@ import pytest
 from recipes.commerce.task import rows
 from sweeps.errors import InvalidInput
 from sweeps.retrieving import Pipeline
-from tracking.meters.metrics import Item
+from tracking.meters.latency.stages import Stage, measure_stages
+from tracking.meters.metrics import Item, row_of
 from tracking.meters.quality import score_answers
-from tracking.meters.retrieval import ShoppingPipeline, open_pipeline, time_stages
+from tracking.meters.retrieval import SearchStages, ShoppingPipeline, open_pipeline
 from tracking.meters.retrieval.rehearsal import rehearse_pipeline
 
 ROWS = rows(24, seed=11)
@@ -81,14 +82,20 @@ def test_what_a_shopper_bought_moves_up_what_it_likes(pipeline: ShoppingPipeline
     assert mean(with_it, "e2e/recommendation") > mean(plain, "e2e/recommendation")
 
 
-def test_stages_are_timed_one_request_at_a_time(pipeline: ShoppingPipeline) -> None:
-    answers = ["no JSON", *RIGHT[1:3]]
-    times = time_stages(pipeline, ITEMS[:3], answers, requests=6)
-    assert [second is None for second in times.retrieval_s] == [True, False, False] * 2
-    assert all(second > 0 for second in (*times.retrieval_s, *times.ranking_s) if second is not None)
-    assert times.metrics == {"latency/retrieval_p95_s": None, "latency/ranking_p95_s": None}, "six requests are too few"
-    enough = time_stages(pipeline, ITEMS[1:3], RIGHT[1:3], requests=90).metrics
-    assert all(value is not None and value > 0 for value in enough.values())
+def test_an_agent_searches_for_the_shoppers_words_where_the_answer_cannot_be_read(pipeline: ShoppingPipeline) -> None:
+    answers = {item.id: answer for item, answer in zip(ITEMS[:3], ["no JSON", *RIGHT[1:3]], strict=True)}
+    search = SearchStages(pipeline)
+    stages: dict[str, Stage] = {"formulation": lambda item, _: answers[item.id], **search.stages}
+    measured = measure_stages(stages, ITEMS[:3], requests=90)
+    assert search.own_words == {ITEMS[0].id}
+    p95 = {stage: measured.metrics[f"latency/{stage}_p95_s"] for stage in (*stages, "agent")}
+    assert all(value is not None and value > 0 for value in p95.values())
+    assert measured.detail["num_errors"] == 0
+    ranked = search.stages["ranking"](ITEMS[1], search.stages["retrieval"](ITEMS[1], RIGHT[1]))
+    right = pipeline.formulate(row_of(ITEMS[1]), RIGHT[1])
+    assert ranked == pipeline.recommend(right, pipeline.shop.profile(row_of(ITEMS[1]))).ranked, (
+        "what is timed is what is scored"
+    )
 
 
 def test_it_is_a_metric_of_an_evaluation(pipeline: ShoppingPipeline) -> None:

@@ -118,7 +118,7 @@ def _checks(bundle: Path, base: Path | None, rescore: Rescore | None) -> Iterato
         needed = f"{why}; give the local folder of {proof['base']['name']}"
         yield from (Check(name, None if base is None else False, needed) for name in ("base", "adapter", "score"))
         return
-    same_base = _check_base(base, proof)
+    same_base = check_base(base, proof)
     yield same_base
     if same_base.ok is False:
         return
@@ -126,7 +126,8 @@ def _checks(bundle: Path, base: Path | None, rescore: Rescore | None) -> Iterato
     yield from _check_score(bundle, proof, rescore)
 
 
-def _check_base(base: Path, proof: dict[str, Any]) -> Check:
+def check_base(base: Path, proof: dict[str, Any]) -> Check:
+    """Whether a folder holds the base that a certificate names, by its contents."""
     from recipes.bases import identity
     from recipes.schema import Base
 

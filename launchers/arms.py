@@ -17,6 +17,7 @@ from analysis.rounds import rounds_of
 from launchers import home
 from launchers.build import Built
 from launchers.evaluation import ITEMS, EvaluationJob, item_of, read_rows
+from launchers.schemas import schema_of
 from recipes.bases import locate
 from recipes.data.rows import canonical
 from recipes.schema import Recipe
@@ -176,17 +177,8 @@ class Arms:
 
 
 def answer_schema(built: Built) -> dict[str, Any] | None:
-    """The JSON schema of answers: the sweep's own, or the demo task's for the demo's data."""
-    named = built.sweep.spec.evaluate.json_schema
-    if named:
-        path = Path(named).expanduser()
-        loaded: dict[str, Any] = json.loads((path if path.is_absolute() else built.base_dir / path).read_text("utf-8"))
-        return loaded
-    if built.sweep.settings["data"]["builtin"] == "commerce":
-        from recipes.commerce.task import PROPOSAL_SCHEMA
-
-        return PROPOSAL_SCHEMA
-    return None
+    """The JSON schema of a sweep's answers; see ``launchers.schemas``."""
+    return schema_of(built.sweep.spec.evaluate.json_schema, built.sweep.settings["data"]["builtin"], built.base_dir)
 
 
 def evaluation_files(built: Built) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from analysis.champion import Choice
 from analysis.verify import Check, Rescore
+from launchers.schemas import schema_of
 from recipes import bases
 from recipes.schema import Recipe
 from sweeps.errors import InvalidInput, PodiumError, Problem, VerificationFailed
@@ -42,11 +43,23 @@ def export_bundle(folder: Path, to: Path, trial: str, merge: bool, numbered: boo
         merge=merge,
         numbered=numbered,
         commit=state.facts.get("code_commit"),
-        extra={"machine": state.facts.get("machine"), "base_dir": state.facts["base_dir"]},
+        extra={
+            "machine": state.facts.get("machine"),
+            "base_dir": state.facts["base_dir"],
+            "answers": answers_of(state, recipe),
+        },
     )
     if by_rule:
         (folder / "champion.json").write_bytes((bundle / "champion.json").read_bytes())
     return bundle
+
+
+def answers_of(state: SweepState, recipe: Recipe) -> dict[str, Any]:
+    """How the champion answered when it was measured, and so should when it is served."""
+    base_dir, spec = Path(state.facts["base_dir"]), state.spec
+    schema = schema_of((spec.get("evaluate") or {}).get("schema"), recipe.data.builtin, base_dir)
+    guided = bool((spec.get("serving") or {}).get("guided"))
+    return {"guided": guided, "schema": schema, "max_new_tokens": recipe.generate.max_new_tokens}
 
 
 def _not_champion(choice: Choice, trial: str) -> str:
@@ -84,15 +97,25 @@ def verify_bundle(bundle: Path, base: str | None = None, name: str | None = None
     # Nothing of a bundle is believed, and no metric that it names is loaded, before its hashes are right.
     if not bundle.is_dir() or manifest.problems(bundle) or not (bundle / "champion.json").is_file():
         return verify(bundle, name=name).checks
+    proof, recipe = read_certificate(bundle, name)
+    found = recipe.base.model_copy(update={"path": base}) if base else recipe.base
+    folder = bases.locate(found, Path(proof.get("base_dir", ".")))
+    return verify(bundle, folder, rescore_with(str(folder or found.path), recipe, proof), name).checks
+
+
+def read_certificate(bundle: Path, name: str) -> tuple[dict[str, Any], Recipe]:
+    """A bundle's certificate, and the recipe of its trial.
+
+    Raises:
+        VerificationFailed: It is none that this version reads.
+    """
     try:
         proof = json.loads((bundle / "champion.json").read_text(encoding="utf-8"))
         recipe = Recipe.model_validate(proof["trial"]["settings"])
     except (ValueError, TypeError, KeyError) as error:
         what = f"champion.json: no certificate that this version reads: {' '.join(str(error).split())[:300]}"
         raise VerificationFailed(f"{name} is not what it claims to be.\n{what}") from None
-    found = recipe.base.model_copy(update={"path": base}) if base else recipe.base
-    folder = bases.locate(found, Path(proof.get("base_dir", ".")))
-    return verify(bundle, folder, rescore_with(str(folder or found.path), recipe, proof), name).checks
+    return proof, recipe
 
 
 def rescore_with(base: str, recipe: Recipe, proof: dict[str, Any]) -> Rescore | None:

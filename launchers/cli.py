@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from launchers import __doc__ as _room
-from launchers.commands import data, decide, doctor, follow, gc, init, judge, lint, look, paper, plan, run
+from launchers.commands import data, decide, doctor, follow, gc, init, judge, lint, look, paper, plan, run, serve
 from launchers.output import messages, show_error
 from sweeps.errors import PodiumError
 
@@ -49,6 +49,7 @@ _COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
     ("paper-table", paper.paper_table, "Decide"),
     ("export", decide.export, "Take it away"),
     ("verify", decide.verify, "Take it away"),
+    ("serve", serve.serve, "Take it away"),
     ("try", decide.try_query, "Take it away"),
     ("doctor", doctor.doctor, "Keep it well"),
     ("gc", gc.gc, "Keep it well"),

@@ -108,7 +108,7 @@ def find(spec: Incumbent, base: Base, base_dir: Path, cache: Path, *, packed: bo
         if not spec.adapter:
             return InUse(spec, base, base_dir)
         adapter = adapters.locate(spec.adapter, base_dir, cache)
-        _check_bundle(adapter, bases.identity(base, base_dir), base.path)
+        check_bundle(adapter, bases.identity(base, base_dir), base.path)
         adapters.check(adapter, folder, plain=packed)
     except InvalidInput as error:
         raise _at_its_key(error) from None
@@ -125,7 +125,7 @@ def _at_its_key(error: InvalidInput) -> InvalidInput:
     return InvalidInput(told)
 
 
-def _check_bundle(folder: Path, base_identity: str, base_name: str) -> None:
+def check_bundle(folder: Path, base_identity: str, base_name: str) -> None:
     """A bundle says which base it was trained on, and what its files were.
 
     Raises:

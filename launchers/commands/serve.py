@@ -41,6 +41,9 @@ def serve(
     adapter: Annotated[
         list[str] | None, typer.Option("--adapter", "-a", help="NAME=PATH of another adapter of this base. Repeatable.")
     ] = None,
+    trials: Annotated[
+        bool, typer.Option("--trials", help="Every adapter of the sweep that trained on this base too, as trial-N.")
+    ] = False,
     base: Annotated[str | None, typer.Option(help="The base model's folder, if it is elsewhere.")] = None,
     log: Annotated[Path | None, typer.Option(help="Write a line for each request to this JSONL file.")] = None,
     max_batch: Annotated[int, typer.Option(help="Answers that are made at a time.", min=1)] = 16,
@@ -55,15 +58,15 @@ def serve(
     [dim]podium serve
     podium serve .podium/champions/quickstart --port 8001 --log requests.jsonl
     podium serve ./champion --adapter second=./champion-checkpoints/1a2b3c
-    podium serve ./champion --for vllm[/]
+    podium serve commerce-sft --trials --for vllm --out ./vllm[/]
     """
-    from launchers.serving.bundle import more_adapters, opened
+    from launchers.serving.bundle import more_adapters, opened, trial_adapters
     from sweeps.errors import InvalidInput, Problem
 
     if out is not None and server is None:
         raise InvalidInput(Problem("--out", "belongs to --for, which is not there", "add --for vllm, sglang or nim"))
     with opened(bundle, base) as found:
-        more = more_adapters(found, adapter or [])
+        more = {**(trial_adapters(found) if trials else {}), **more_adapters(found, adapter or [])}
         if server is not None:
             from launchers.serving.elsewhere import show
 

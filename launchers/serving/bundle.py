@@ -1,4 +1,4 @@
-"""A bundle, opened to be served: found by its folder, its URL or its sweep's name, and checked before it is believed."""
+"""A bundle, opened to be served: found by folder, URL or its sweep's name, and checked before it is believed."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from typing import Any
 from analysis.store import fetched
 from analysis.verify import check_base, verify
 from launchers import home
-from launchers.bundle_worker import read_certificate
+from launchers.bundle_worker import read_certificate, recipe_of
 from launchers.incumbent import check_bundle
 from recipes import adapters, bases
 from recipes.objects import is_url
@@ -106,6 +106,26 @@ def _checked(folder: Path, name: str, base: str | None) -> Bundle:
         if check.ok is False:
             raise VerificationFailed(f"{name} is not what it claims to be.\n{check.name}: {check.detail}")
     return Bundle(name, folder, proof, recipe.model_copy(update={"base": told}), found)
+
+
+def trial_adapters(bundle: Bundle) -> dict[str, Path]:
+    """The adapters of the bundle's sweep that trained on its base, as ``trial-<number>``, the champion's own left out.
+
+    Raises:
+        InvalidInput: The sweep was not run on this machine, or has no other adapter.
+    """
+    from analysis.frame import open_sweep
+
+    state, own = open_sweep(bundle.proof["sweep"], home.home()), bundle.proof["trial"]["id"]
+    found = {
+        f"trial-{trial.number}": state.folder / trial.adapter
+        for trial in state.trials.values()
+        if trial.adapter and trial.id != own and recipe_of(state, trial.id).base.path == bundle.proof["base"]["name"]
+    }
+    found = {name: folder for name, folder in found.items() if (folder / adapters.WEIGHTS).is_file()}
+    if not found:
+        raise InvalidInput(Problem("--trials", f"{state.name} has no adapter beside its champion", "leave it out"))
+    return found
 
 
 def more_adapters(bundle: Bundle, entries: Sequence[str]) -> dict[str, Path]:

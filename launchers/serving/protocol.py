@@ -1,4 +1,4 @@
-"""The part of OpenAI's chat API that is served. What would change an answer and is not served is refused, never ignored.
+"""The part of OpenAI's chat API that is served. What is not, and would change an answer, is refused, never ignored.
 
 After https://platform.openai.com/docs/api-reference/chat; ``min_tokens`` and ``ignore_eos`` are vLLM's, for load tests.
 """

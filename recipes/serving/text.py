@@ -40,7 +40,7 @@ class TextStream:
         """What was held back, and what a character that never became whole is shown as."""
         if self.is_stopped:
             return ""
-        whole = self._tokenizer.decode(self._ids, skip_special_tokens=True)
+        whole: str = self._tokenizer.decode(self._ids, skip_special_tokens=True)
         rest, self._held = self._held + whole[self._decoded :], ""
         return rest
 

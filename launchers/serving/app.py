@@ -17,11 +17,10 @@ from starlette.routing import Route
 from launchers.serving.log import RequestLog
 from launchers.serving.protocol import ApiError, ChatRequest, parse
 from recipes.generation import schema_problem
-from recipes.serving.asking import End, Event, Failure, Piece, Question, Reason, Sampling
+from recipes.serving.asking import End, Event, Failure, Question, Reason, Sampling
 from recipes.serving.scheduler import Busy, Scheduler
 
 RETRY_AFTER_S = 1
-LOOK_S = 0.25  # how often it is looked whether a client still waits for an answer that is not streamed
 CLIENT_GONE = 499  # nginx's number, for the log
 MOST_BYTES = 10_000_000  # of a request
 
@@ -93,33 +92,31 @@ class _Answer:
         except RuntimeError:  # the loop is closed: the server ends, and nobody waits
             pass
 
-    async def pieces(self, request: Request | None = None) -> AsyncIterator[str]:
+    async def pieces(self) -> AsyncIterator[str]:
         """The text as it comes; afterwards ``reason`` is there.
-
-        Args:
-            request: Is looked at whether its client still waits; None where that is seen elsewhere.
 
         Raises:
             ApiError: There is no answer, or nobody who waits for it.
         """
         while True:
-            try:
-                at, event = await asyncio.wait_for(self._events.get(), LOOK_S)
-            except TimeoutError:
-                if request is not None and await request.is_disconnected():
-                    raise ApiError(CLIENT_GONE, "the client has gone away") from None
-                continue
+            at, event = await self._events.get()
             if isinstance(event, Failure):
+                if isinstance(event.error, ApiError):
+                    raise event.error
                 told = " ".join(str(event.error).split())[:300]
                 raise ApiError(500, f"{type(event.error).__name__}: {told}", "server_error", type="server_error")
             self.first_s = at if self.first_s is None else self.first_s
             if isinstance(event, End):
-                self.reason = event.reason
-                self.total_s = at
-                yield event.text
-                return
-            assert isinstance(event, Piece)
+                self.reason, self.total_s = event.reason, at
             yield event.text
+            if self.reason is not None:
+                return
+
+    async def watch(self, request: Request) -> None:
+        """End the answer when its client goes away. A stream's is watched by starlette."""
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        self.tell(Failure(ApiError(CLIENT_GONE, "the client has gone away")))
 
     def usage(self) -> dict[str, Any]:
         """Tokens, as OpenAI counts them; the one that ends an answer is one of the answer's."""
@@ -182,7 +179,11 @@ class _Api:
             self._scheduler.submit(answer.question)
             if asked.stream:
                 return StreamingResponse(self._stream(answer), media_type="text/event-stream")
-            text = "".join([piece async for piece in answer.pieces(request)])
+            watching = asyncio.create_task(answer.watch(request))
+            try:
+                text = "".join([piece async for piece in answer.pieces()])
+            finally:
+                watching.cancel()
             self._end(answer, 200)
             return JSONResponse(_completion(answer, text))
         except ApiError as error:

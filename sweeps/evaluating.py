@@ -142,6 +142,7 @@ class Incumbent(Block):
         dtype: Of the weights of ``model``, as in a recipe's ``base``; ``attention`` and ``quantize`` likewise.
         prompt: What production asks with.
         api_key_env: As of a judge; ``concurrency`` and ``timeout`` too.
+        guided: Its answers are forced into ``evaluate.schema``; at an endpoint by ``response_format``.
     """
 
     name: Text | None = None
@@ -156,6 +157,7 @@ class Incumbent(Block):
     api_key_env: Annotated[str, AfterValidator(_variable_name)] | None = None
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 8
     timeout: Annotated[Amount, BeforeValidator(duration_s)] = 60.0
+    guided: bool = False
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:

@@ -263,6 +263,8 @@ def _interval(items: list[dict[str, Any]], metric: str, mean: float, tolerance: 
     """Within which a mean of the same items may lie: that of the stored scores, and the tolerance around it."""
     stored = [item["metrics"].get(metric) for item in items]
     low, high = estimate([value for value in stored if value is not None]).interval(_LEVEL) or (mean, mean)
+    if not (math.isfinite(low) and math.isfinite(high)):  # too few of them differ to say
+        low = high = mean
     return low - tolerance, high + tolerance
 
 

@@ -1,5 +1,6 @@
 """The best trials, answered in the other way: free where they were measured guided, guided where they were free."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ class Way:
         arm: Its name in the ledger.
         metric: By which the sweep chooses.
         measured: Its mean in the way in which the trial was measured; ``other`` in this one.
-        interval: Of the difference of the two, item by item, at 95 %; None where there are too few items.
+        interval: Of the difference of the two, item by item, at 95 %; None where too few differ.
     """
 
     arm: str
@@ -59,7 +60,8 @@ def _difference(state: SweepState, measured: Evaluation, other: Evaluation, metr
         return None
     before, after = (read_scores(state.folder / str(one.items), metric) for one in (measured, other))
     pairs = [(before[item], after[item]) for item in before if item in after]
-    return estimate([late - early for early, late in pairs if early is not None and late is not None]).interval()
+    found = estimate([late - early for early, late in pairs if early is not None and late is not None]).interval()
+    return found if found is not None and all(map(math.isfinite, found)) else None  # too few of them differ
 
 
 def in_words(state: SweepState) -> list[str]:

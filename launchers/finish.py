@@ -199,7 +199,7 @@ def _measure_latency(
         arms_told = f"{len(todo)} of the base and the best {len(top)}"
         say(f"latency, alone on the machine: {arms_told}, {requests} requests each …")
         evaluators.measure_latency(todo, requests, look)
-    jobs = [arms.job(arm, "dev") for arm in standing if arm != BASE]
+    jobs = [arms.job(arm, "dev") for arm in standing if arm == INCUMBENT]
     if todo := evaluators.missing(jobs, lambda job: evaluators.latency_id(job, requests)):
         say(f"latency of the incumbent, {requests} requests …")  # apart: if it fails, the others have theirs
         evaluators.measure_latency(todo, requests, look)

@@ -8,6 +8,7 @@ from tests.launchers.bad_incumbent import INCUMBENT
 from tests.launchers.bad_inputs import BASE, DATA, RECIPE
 from tests.launchers.bad_judges import JUDGES
 from tests.launchers.bad_runs import EVALUATION, HOME, RUNNING
+from tests.launchers.bad_serving import SERVING
 from tests.launchers.bad_storage import BUNDLES, MLFLOW, STORAGE
 from tests.launchers.bad_yaml import FILE, SPACE
 from tests.launchers.running import ROOT
@@ -27,6 +28,7 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
     "The incumbent": INCUMBENT,
     "Object storage and MLflow": (*STORAGE, *MLFLOW),
     "Bundles": BUNDLES,
+    "Serving": SERVING,
     "While a sweep runs": RUNNING,
     "Podium's home and the commands": HOME,
 }

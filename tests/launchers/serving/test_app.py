@@ -129,7 +129,14 @@ def test_what_cannot_be_done_is_refused_in_openais_form(
 
 
 def test_what_changes_nothing_is_taken(running: Running) -> None:
-    neutral: dict[str, Any] = {"n": 1, "frequency_penalty": 0.0, "user": "me", "logprobs": False, "metadata": {"a": "b"}, "top_p": 1}
+    neutral: dict[str, Any] = {
+        "n": 1,
+        "frequency_penalty": 0.0,
+        "user": "me",
+        "logprobs": False,
+        "metadata": {"a": "b"},
+        "top_p": 1,
+    }
     parts = [{"role": "user", "content": [{"type": "text", "text": "A hat."}]}]
     whole = [{"role": "user", "content": "A hat."}]
     assert ask(running.client, messages=parts, **neutral).choices == ask(running.client, messages=whole).choices

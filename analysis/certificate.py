@@ -12,6 +12,7 @@ from analysis.frame import frame, trial_metrics
 from analysis.instrument import readings
 from analysis.pairwise import read_pairwise
 from analysis.plain import plain, records
+from analysis.ways import other_ways
 from tracking.ledger import Evaluation, SweepState, TrialState
 
 FORMAT = 1
@@ -59,6 +60,7 @@ def certificate(
         "pairwise": read_pairwise(state),
         "comparison": {split: records(comparison(state, choice, split)) for split in ("challenge", "dev")},
         "cross_check": state.cross_checks.get(trial.id),
+        "other_ways": [way.to_dict() for way in other_ways(state) if way.trial == trial.id],
         "agreement": {"between": ["val/loss", "quality/score"], **agreement(state)},
         "base": base,
         "data": {key: _without_paths(value) for key, value in state.facts.items() if "data" in key},

@@ -20,7 +20,7 @@ ADAPTER = (WEIGHTS, "adapter_config.json")
 CERTIFICATE = "champion.json"
 ITEMS = "items.jsonl"
 MERGED = "merged"
-_VLLM_RANKS = (8, 16, 32, 64, 128, 256)  # the values that vLLM's --max-lora-rank takes
+_VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # the values that vLLM's --max-lora-rank takes
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -221,9 +221,13 @@ def _merge(base_path: Path | str, draft: Path, tokenizer_from: Path | str, dtype
     _copy_tokenizer(tokenizer_from, draft / MERGED)
 
 
+def vllm_rank(rank: int) -> int:
+    """What vLLM's ``--max-lora-rank`` must be for an adapter of this rank."""
+    return next((allowed for allowed in _VLLM_RANKS if allowed >= rank), rank)
+
+
 def _readme(state: SweepState, choice: Choice, base_name: str, merge: bool, rank: int) -> str:
     trial = state.trials[str(choice.champion)]
-    max_rank = next((allowed for allowed in _VLLM_RANKS if allowed >= rank), rank)
     is_first = choice.ranking[:1] == (trial.id,)
     title, verdict = ("Champion", "won") if is_first else (f"Trial {trial.number}", "is here")
     merged = (
@@ -236,6 +240,10 @@ def _readme(state: SweepState, choice: Choice, base_name: str, merge: bool, rank
 Trial {trial.number} (`{trial.id}`), a LoRA adapter for `{base_name}`. `{CERTIFICATE}` says why it
 {verdict}, `{manifest.FILE_NAME}` holds the SHA-256 of every file; check both with `podium verify .`.
 
+## Podium
+`podium serve .` answers on this machine behind an OpenAI-compatible API, as model `champion`;
+`podium serve . --for vllm` (or sglang, nim) prints what starts that server for it.
+
 ## PEFT
 ```python
 from peft import PeftModel
@@ -246,7 +254,7 @@ model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base_na
 
 ## vLLM
 ```sh
-vllm serve {base_name} --enable-lora --max-lora-rank {max_rank} --lora-modules champion=.
+vllm serve {base_name} --enable-lora --max-lora-rank {vllm_rank(rank)} --lora-modules champion=.
 ```
 Send requests with `"model": "champion"` and temperature 0, as it was measured.
 

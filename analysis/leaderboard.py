@@ -13,6 +13,7 @@ from analysis.decision.front import front
 from analysis.frame import frame, swept_keys, trial_metrics
 from analysis.plain import plain, records
 from analysis.rule import LOSS, QUALITY, Mode, Rule, effective_rule
+from analysis.ways import other_ways
 from tracking.ledger import SweepState
 
 _LATENCY = ("latency/formulation_p50_s", "latency/formulation_p95_s", "latency/agent_p95_s", "latency/ttft_p95_s")
@@ -30,8 +31,8 @@ class Leaderboard:
             ``failed`` (why a trial does not qualify). ``rank`` is null for trials that do not qualify; ties share one.
             After a search by several metrics ``front`` marks the qualified trials that no other beats in all of them.
         swept: The columns that are swept keys.
-        arms: What was there before the sweep and was measured on dev, the base and the incumbent: ``arm label n`` and
-            their metrics by name. They have no rank.
+        arms: What was there before the sweep and was measured on dev, the base and the incumbent, and trials that were
+            answered another way: ``arm label n`` and their metrics by name. They have no rank.
     """
 
     rule: Rule
@@ -81,7 +82,7 @@ def leaderboard(state: SweepState, rule: Rule | None = None) -> Leaderboard:
 
 
 def _arms(state: SweepState) -> Iterator[dict[str, Any]]:
-    for arm, label in standing(state).items():
+    for arm, label in {**standing(state), **{way.arm: way.label for way in other_ways(state)}}.items():
         evaluations = {evaluation.split: evaluation for evaluation in state.arms.get(arm, ())}
         if "dev" in evaluations:
             metrics = [evaluations[split].metrics for split in ("dev", "latency", "serving") if split in evaluations]

@@ -2,17 +2,21 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from analysis import manifest
+from analysis.decision.bootstrap import estimate
 from analysis.export import ADAPTER, CERTIFICATE, ITEMS, MERGED
 from sweeps.errors import InvalidInput, PodiumError, Problem, VerificationFailed
 
 TOLERANCE = 0.02  # of the mean score: two machines may round a few tokens of a greedy answer differently
+CHANGED = 0.05  # the share of greedy answers that two machines may round into other words, in float32
+_LEVEL = 0.95  # of the interval within which a score that is measured again must lie
 _CLOSE = 0.01  # relative difference of merged and adapted logits; bfloat16 rounds to 0.004
+_NO_ITEMS = "the bundle holds no items: this champion was chosen without evaluated answers"
 
 
 @dataclass(frozen=True)
@@ -23,12 +27,14 @@ class Rescore:
         answer: Takes a model folder (the bundle with the adapter, or its ``merged/``) and the items (``id``,
             ``messages``, ``reference``, ``row``, …); returns one greedy answer an item, in order.
         score: Takes the items and the answers; returns mean metrics by name.
-        tolerance: The largest absolute difference of a mean score.
+        tolerance: So far beyond the interval of the stored scores a mean may lie.
+        changed: The largest share of the answers that may be other than those stored.
     """
 
     answer: Callable[[Path, list[dict[str, Any]]], list[str]]
     score: Callable[[list[dict[str, Any]], list[str]], dict[str, float]]
     tolerance: float = TOLERANCE
+    changed: float = CHANGED
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,11 @@ class Report:
 
 
 def verify(
-    bundle: Path, base: str | Path | None = None, rescore: Rescore | None = None, name: str | None = None
+    bundle: Path,
+    base: str | Path | None = None,
+    rescore: Rescore | None = None,
+    name: str | None = None,
+    elsewhere: Mapping[str, Rescore] | None = None,
 ) -> Report:
     """Check a bundle and refuse it when anything is wrong. See :func:`inspect` for the checks.
 
@@ -68,29 +78,38 @@ def verify(
         base: As :func:`inspect` takes it; ``rescore`` likewise.
         rescore: How to answer and score.
         name: What the message calls the bundle; its folder unless told.
+        elsewhere: As :func:`inspect` takes it.
 
     Raises:
         VerificationFailed: Names every failed check.
         InvalidInput: There is no such folder.
     """
-    report = inspect(bundle, base, rescore)
+    report = inspect(bundle, base, rescore, elsewhere)
     if not report.ok:
         failed = [f"{check.name}: {check.detail}" for check in report.checks if check.ok is False]
         raise VerificationFailed(f"{name or bundle} is not what it claims to be.\n" + "\n".join(failed))
     return report
 
 
-def inspect(bundle: Path, base: str | Path | None = None, rescore: Rescore | None = None) -> Report:
+def inspect(
+    bundle: Path,
+    base: str | Path | None = None,
+    rescore: Rescore | None = None,
+    elsewhere: Mapping[str, Rescore] | None = None,
+) -> Report:
     """Make every check of a bundle and report them all.
 
     ``files`` (against the manifest) comes first; nothing else is opened when it fails. Then ``base`` (the same
     content as certified), ``adapter`` (loads in plain PEFT, every tensor finite and in place), ``merged`` (the
-    same logits as the adapter, where there are merged weights) and ``score`` (stored items answered and scored again).
+    same logits as the adapter, where there are merged weights) and ``score``: the stored items are answered and scored
+    again; the score must lie within the interval of the stored scores, and the answers must be those stored but for a
+    few that another machine rounds otherwise.
 
     Args:
         bundle: The bundle's folder.
         base: The base model's local folder; without it the last four are not made.
         rescore: How to answer and score; without it ``score`` is not made.
+        elsewhere: By the check's name, how servers answer that are to give the same scores.
 
     Raises:
         InvalidInput: There is no such folder.
@@ -98,11 +117,13 @@ def inspect(bundle: Path, base: str | Path | None = None, rescore: Rescore | Non
     if not bundle.is_dir():
         raise InvalidInput(Problem(str(bundle), "no such folder", "give the folder of an exported champion"))
     report = Report(bundle)
-    report.checks.extend(_checks(bundle, None if base is None else Path(base), rescore))
+    report.checks.extend(_checks(bundle, None if base is None else Path(base), rescore, elsewhere or {}))
     return report
 
 
-def _checks(bundle: Path, base: Path | None, rescore: Rescore | None) -> Iterator[Check]:
+def _checks(
+    bundle: Path, base: Path | None, rescore: Rescore | None, elsewhere: Mapping[str, Rescore]
+) -> Iterator[Check]:
     problems = manifest.problems(bundle)
     required = [name for name in (*ADAPTER, CERTIFICATE) if not (bundle / name).is_file()]
     problems += [f"{name} is missing" for name in required if f"{name} is missing" not in problems]
@@ -117,16 +138,19 @@ def _checks(bundle: Path, base: Path | None, rescore: Rescore | None) -> Iterato
         why = "no base model was given" if base is None else f"{base} is no folder"
         needed = f"{why}; give the local folder of {proof['base']['name']}"
         yield from (Check(name, None if base is None else False, needed) for name in ("base", "adapter", "score"))
+        yield from (_check_elsewhere(bundle, proof, elsewhere) if base is None else ())
         return
-    same_base = _check_base(base, proof)
+    same_base = check_base(base, proof)
     yield same_base
     if same_base.ok is False:
         return
     yield from _check_model(bundle, base, proof)
     yield from _check_score(bundle, proof, rescore)
+    yield from _check_elsewhere(bundle, proof, elsewhere)
 
 
-def _check_base(base: Path, proof: dict[str, Any]) -> Check:
+def check_base(base: Path, proof: dict[str, Any]) -> Check:
+    """Whether a folder holds the base that a certificate names, by its contents."""
     from recipes.bases import identity
     from recipes.schema import Base
 
@@ -190,17 +214,27 @@ def _check_merged(adapted: Any, merged: Any) -> Check:
 
 
 def _check_score(bundle: Path, proof: dict[str, Any], rescore: Rescore | None) -> Iterator[Check]:
-    path = bundle / ITEMS
-    if not path.is_file():
-        yield Check("score", None, "the bundle holds no items: this champion was chosen without evaluated answers")
+    if not (bundle / ITEMS).is_file():
+        yield Check("score", None, _NO_ITEMS)
         return
-    items = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    items = _items(bundle)
     if rescore is None or not items:
         yield Check("score", None, "no way to answer the stored items was given" if items else "no items are stored")
         return
     for name, folder in (("score", bundle), ("score of merged", bundle / MERGED)):
         if folder.is_dir():
             yield _rescore(name, folder, items, proof, rescore)
+
+
+def _check_elsewhere(bundle: Path, proof: dict[str, Any], elsewhere: Mapping[str, Rescore]) -> Iterator[Check]:
+    """Whoever else answers is held to the same."""
+    items = _items(bundle) if (bundle / ITEMS).is_file() else []
+    for name, rescore in elsewhere.items():
+        yield _rescore(name, bundle, items, proof, rescore) if items else Check(name, False, _NO_ITEMS)
+
+
+def _items(bundle: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (bundle / ITEMS).read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def _rescore(name: str, folder: Path, items: list[dict[str, Any]], proof: dict[str, Any], rescore: Rescore) -> Check:
@@ -214,10 +248,24 @@ def _rescore(name: str, folder: Path, items: list[dict[str, Any]], proof: dict[s
     compared = [objective] if objective in shared else shared
     if not compared:
         return Check(name, False, f"nothing to compare: stored {sorted(before)}, scored again {sorted(again)}")
+    bounds = {metric: _interval(items, metric, before[metric], rescore.tolerance) for metric in compared}
     same = sum(answer == item["answer"] for answer, item in zip(answers, items, strict=True))
-    words = ", ".join(f"{metric} {again[metric]:.4g} (was {before[metric]:.4g})" for metric in compared)
-    ok = all(abs(again[metric] - before[metric]) <= rescore.tolerance for metric in compared)
-    return Check(name, ok, f"{words}, n={len(items)}, {same} answers to the letter, tolerance {rescore.tolerance:g}")
+    least = math.ceil((1 - rescore.changed) * len(items) - 1e-9)
+    ok = same >= least and all(bounds[metric][0] <= again[metric] <= bounds[metric][1] for metric in compared)
+    words = ", ".join(
+        f"{metric} {again[metric]:.4g} (was {before[metric]:.4g}, allowed {low:.4g} to {high:.4g})"
+        for metric, (low, high) in bounds.items()
+    )
+    return Check(name, ok, f"{words}, n={len(items)}; {same} answers to the letter, at least {least} must be")
+
+
+def _interval(items: list[dict[str, Any]], metric: str, mean: float, tolerance: float) -> tuple[float, float]:
+    """Within which a mean of the same items may lie: that of the stored scores, and the tolerance around it."""
+    stored = [item["metrics"].get(metric) for item in items]
+    low, high = estimate([value for value in stored if value is not None]).interval(_LEVEL) or (mean, mean)
+    if not (math.isfinite(low) and math.isfinite(high)):  # too few of them differ to say
+        low = high = mean
+    return low - tolerance, high + tolerance
 
 
 def _means(items: list[dict[str, Any]]) -> dict[str, float]:

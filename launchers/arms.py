@@ -17,12 +17,13 @@ from analysis.rounds import rounds_of
 from launchers import home
 from launchers.build import Built
 from launchers.evaluation import ITEMS, EvaluationJob, item_of, read_rows
+from launchers.schemas import schema_of
 from recipes.bases import locate
 from recipes.data.rows import canonical
 from recipes.schema import Recipe
 from tracking.ledger import Evaluation, Ledger, TrialState
 from tracking.meters.judge import identity
-from tracking.state import BASE, BASE_SCHEMA, DEFECTS, INCUMBENT
+from tracking.state import BASE, BASE_SCHEMA, DEFECTS, FREE, GUIDED, INCUMBENT
 
 
 class Arms:
@@ -32,6 +33,7 @@ class Arms:
         self._built, self._ledger, self._paths = built, ledger, paths
         self._evaluate = built.sweep.spec.evaluate
         self.schema = answer_schema(built)
+        self.guided = built.sweep.spec.serving.guided
         self.pools = built.pools
         self.pool = built.pools[0]  # whose price evaluations have
         self.evaluate_stopped = self._evaluate.stopped
@@ -42,7 +44,7 @@ class Arms:
     def _endpoint(self) -> dict[str, Any] | None:
         """Where the incumbent is served, asked once what is served there now; None where it is loaded here."""
         recipe, incumbent = Recipe.model_validate(self._built.sweep.settings), self._built.incumbent
-        return incumbent.endpoint(recipe.generate.max_new_tokens) if incumbent else None
+        return incumbent.endpoint(recipe.generate.max_new_tokens, self.schema) if incumbent else None
 
     @property
     def measurable(self) -> bool:
@@ -91,6 +93,8 @@ class Arms:
     def job(self, arm: str, split: str, adapter: Path | None = None) -> EvaluationJob:
         """The job for an arm: a trial's id (with its adapter), ``base``, ``base+schema`` or ``incumbent``.
 
+        A trial answers as ``serving.guided`` says.
+
         Raises:
             InvalidInput: The environment does not hold the incumbent's key.
             ServiceUnreachable: The incumbent is served elsewhere, and does not answer.
@@ -106,7 +110,7 @@ class Arms:
             base=str(base or model.path),
             base_settings=model.model_dump(mode="json"),
             adapter=str(adapter) if adapter else None,
-            schema=self.schema if arm == BASE_SCHEMA else None,
+            schema=self.schema if self._is_guided(arm) else None,
             split=split,
             rows=str(self._paths[split]),
             limit=self._evaluate.dev if split == "dev" else self._evaluate.challenge,
@@ -139,6 +143,21 @@ class Arms:
 
         files = digests(settings.tables, self._built.base_dir)
         return {"settings": settings.model_dump(mode="json"), "files": files, "cache": str(home.cache_folder())}
+
+    def other_way(self, trial: str) -> EvaluationJob:
+        """The job for a trial on the dev items it was measured on, free where it is guided, guided where it is free."""
+        measured = next(one for one in self._ledger.read().trials[trial].evaluations if one.split == "dev")
+        job = self.trial_job(trial, "dev", measured.n)
+        arm = f"{trial}{FREE if job.schema else GUIDED}"
+        out = str(Path(job.out).with_name(f"{arm}-dev.jsonl"))
+        job = replace(job, arm=arm, out=out, schema=None if job.schema else self.schema)
+        return replace(job, id=self._identify(job))
+
+    def _is_guided(self, arm: str) -> bool:
+        if arm == INCUMBENT:
+            incumbent = self._evaluate.incumbent
+            return incumbent is not None and incumbent.guided
+        return arm == BASE_SCHEMA or (arm not in (BASE, DEFECTS) and self.guided)
 
     def readings(self) -> EvaluationJob | None:
         """The job that plants defects to read the instrument, on dev; None where nothing scores or is planted."""
@@ -190,17 +209,8 @@ class Arms:
 
 
 def answer_schema(built: Built) -> dict[str, Any] | None:
-    """The JSON schema of answers: the sweep's own, or the demo task's for the demo's data."""
-    named = built.sweep.spec.evaluate.json_schema
-    if named:
-        path = Path(named).expanduser()
-        loaded: dict[str, Any] = json.loads((path if path.is_absolute() else built.base_dir / path).read_text("utf-8"))
-        return loaded
-    if built.sweep.settings["data"]["builtin"] == "commerce":
-        from recipes.commerce.task import PROPOSAL_SCHEMA
-
-        return PROPOSAL_SCHEMA
-    return None
+    """The JSON schema of a sweep's answers; see ``launchers.schemas``."""
+    return schema_of(built.sweep.spec.evaluate.json_schema, built.sweep.settings["data"]["builtin"], built.base_dir)
 
 
 def evaluation_files(built: Built) -> dict[str, str]:

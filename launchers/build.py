@@ -84,6 +84,7 @@ def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_
         written = [pool.name for pool in sweep.pools]
         raise loaded.error(loaded.problem(("pools",), f"{rule}, but got {', '.join(written)}", "write two sweeps"))
     _check_recipes(loaded, sweep)
+    _check_guided(loaded, sweep)
     incumbent = _incumbent(loaded, sweep, base_dir)
     text = path.read_text(encoding="utf-8")
     traffic = sweep.spec.traffic
@@ -96,6 +97,21 @@ def _pools(loaded: LoadedSpec, base_dir: Path) -> dict[str, Pool]:
     written = loaded.source.values.get("prices")
     path = Path(written).expanduser() if isinstance(written, str) and written else None
     return load_pools(base_dir / "pools", base_dir / path if path else None)
+
+
+def _check_guided(loaded: LoadedSpec, sweep: Sweep) -> None:
+    """Answers can be forced into a schema only where there is one."""
+    evaluate, serving = sweep.spec.evaluate, sweep.spec.serving
+    if evaluate.json_schema or sweep.settings["data"]["builtin"]:
+        return
+    asked = {
+        ("serving", "guided"): serving.guided,
+        ("serving", "rescore"): serving.rescore > 0,
+        ("evaluate", "incumbent", "guided"): evaluate.incumbent is not None and evaluate.incumbent.guided,
+    }
+    rule, hint = "guided answers are forced into evaluate.schema, and there is none", "add it, or leave this out"
+    if problems := [loaded.problem(path, rule, hint) for path, is_asked in asked.items() if is_asked]:
+        raise loaded.error(*problems)
 
 
 def _incumbent(loaded: LoadedSpec, sweep: Sweep, base_dir: Path) -> InUse | None:

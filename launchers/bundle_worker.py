@@ -3,23 +3,33 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from analysis.champion import Choice
-from analysis.verify import Check, Rescore
+from analysis.verify import CHANGED, Check, Rescore
+from launchers.schemas import schema_of
 from recipes import bases
 from recipes.schema import Recipe
 from sweeps.errors import InvalidInput, PodiumError, Problem, VerificationFailed
 from tracking.ledger import SweepState
 
+CHANGED_BF16 = 0.3  # as ``analysis.verify.CHANGED``
 VERDICT = {True: "ok", False: "FAILED", None: "not checked"}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model at an OpenAI-compatible endpoint."""
+
+    endpoint: str
+    model: str
 
 
 def export_bundle(folder: Path, to: Path, trial: str, merge: bool, numbered: bool) -> Path:
     """Write a trial's bundle from its run folder, and return where it lies."""
-    import dataclasses
-
     from analysis.champion import choose
     from analysis.export import export
     from tracking.ledger import read
@@ -28,7 +38,7 @@ def export_bundle(folder: Path, to: Path, trial: str, merge: bool, numbered: boo
     choice = choose(state)
     by_rule = choice.champion == trial
     if not by_rule:
-        choice = dataclasses.replace(choice, champion=trial, why=(_not_champion(choice, trial), *choice.why))
+        choice = replace(choice, champion=trial, why=(_not_champion(choice, trial), *choice.why))
     recipe = recipe_of(state, trial)
     base = bases.locate(recipe.base, Path(state.facts["base_dir"]))
     bundle = export(
@@ -42,11 +52,23 @@ def export_bundle(folder: Path, to: Path, trial: str, merge: bool, numbered: boo
         merge=merge,
         numbered=numbered,
         commit=state.facts.get("code_commit"),
-        extra={"machine": state.facts.get("machine"), "base_dir": state.facts["base_dir"]},
+        extra={
+            "machine": state.facts.get("machine"),
+            "base_dir": state.facts["base_dir"],
+            "answers": answers_of(state, recipe),
+        },
     )
     if by_rule:
         (folder / "champion.json").write_bytes((bundle / "champion.json").read_bytes())
     return bundle
+
+
+def answers_of(state: SweepState, recipe: Recipe) -> dict[str, Any]:
+    """How the champion answered when it was measured, and so should when it is served."""
+    base_dir, spec = Path(state.facts["base_dir"]), state.spec
+    schema = schema_of((spec.get("evaluate") or {}).get("schema"), recipe.data.builtin, base_dir)
+    guided = bool((spec.get("serving") or {}).get("guided"))
+    return {"guided": guided, "schema": schema, "max_new_tokens": recipe.generate.max_new_tokens}
 
 
 def _not_champion(choice: Choice, trial: str) -> str:
@@ -66,16 +88,20 @@ def recipe_of(state: SweepState, trial: str) -> Recipe:
     return Recipe.model_validate(found)
 
 
-def verify_bundle(bundle: Path, base: str | None = None, name: str | None = None) -> list[Check]:
+def verify_bundle(
+    bundle: Path, base: str | None = None, name: str | None = None, served: Served | None = None
+) -> list[Check]:
     """Check a bundle against its base; the base is found by the certificate's name unless it is given.
 
     Args:
         bundle: A local folder.
         base: The base model's folder or name, where it is elsewhere.
         name: What messages call the bundle, where that is not its folder.
+        served: A server that is to answer as the bundle does.
 
     Raises:
         VerificationFailed: Naming every check that failed.
+        ServiceUnreachable: The server does not answer, or does not keep to the schema of a guided champion.
     """
     from analysis import manifest
     from analysis.verify import verify
@@ -84,15 +110,56 @@ def verify_bundle(bundle: Path, base: str | None = None, name: str | None = None
     # Nothing of a bundle is believed, and no metric that it names is loaded, before its hashes are right.
     if not bundle.is_dir() or manifest.problems(bundle) or not (bundle / "champion.json").is_file():
         return verify(bundle, name=name).checks
+    proof, recipe = read_certificate(bundle, name)
+    found = recipe.base.model_copy(update={"path": base}) if base else recipe.base
+    folder = bases.locate(found, Path(proof.get("base_dir", ".")))
+    scoring = rescore_with(str(folder or found.path), recipe, proof)
+    elsewhere = {}
+    if served is not None and scoring is not None:
+        answer = answered_by(served, recipe.generate.max_new_tokens, _guide(proof))
+        elsewhere = {f"score at {served.endpoint}": replace(scoring, answer=answer)}
+    return verify(bundle, folder, scoring, name, elsewhere).checks
+
+
+def answered_by(
+    served: Served, max_new_tokens: int, schema: dict[str, Any] | None
+) -> Callable[[Path, list[dict[str, Any]]], list[str]]:
+    """Answers of a server to the items of a bundle.
+
+    Raises:
+        ServiceUnreachable: It does not answer, or does not keep to the schema.
+    """
+    from tracking.meters.endpoint import ServedModel
+
+    model = ServedModel(served.model, served.endpoint, max_new_tokens, schema=schema, who="the server")
+    model.probe()
+
+    def answer(folder: Path, items: list[dict[str, Any]]) -> list[str]:
+        found = model.answer_all([item["messages"] for item in items], max_missing=0.0)
+        return [str(text) for text in found.texts]
+
+    return answer
+
+
+def _guide(proof: dict[str, Any]) -> dict[str, Any] | None:
+    """The schema that a champion's answers were forced into; None where they were free."""
+    told = proof.get("answers") or {}
+    return told.get("schema") if told.get("guided") else None
+
+
+def read_certificate(bundle: Path, name: str) -> tuple[dict[str, Any], Recipe]:
+    """A bundle's certificate, and the recipe of its trial.
+
+    Raises:
+        VerificationFailed: It is none that this version reads.
+    """
     try:
         proof = json.loads((bundle / "champion.json").read_text(encoding="utf-8"))
         recipe = Recipe.model_validate(proof["trial"]["settings"])
     except (ValueError, TypeError, KeyError) as error:
         what = f"champion.json: no certificate that this version reads: {' '.join(str(error).split())[:300]}"
         raise VerificationFailed(f"{name} is not what it claims to be.\n{what}") from None
-    found = recipe.base.model_copy(update={"path": base}) if base else recipe.base
-    folder = bases.locate(found, Path(proof.get("base_dir", ".")))
-    return verify(bundle, folder, rescore_with(str(folder or found.path), recipe, proof), name).checks
+    return proof, recipe
 
 
 def rescore_with(base: str, recipe: Recipe, proof: dict[str, Any]) -> Rescore | None:
@@ -111,6 +178,7 @@ def rescore_with(base: str, recipe: Recipe, proof: dict[str, Any]) -> Rescore | 
         return None
     base_dir = Path(proof.get("base_dir", "."))
     schema = detail.get("schema")
+    guide = _guide(proof)
     metrics = [load_metric(name, base_dir, schema) for name in detail["metrics"]]
     # What code scored beside a judge stands there without the gates: they decide what the judge sees.
     names = [] if detail.get("judge") else detail.get("gates", [])
@@ -126,7 +194,7 @@ def rescore_with(base: str, recipe: Recipe, proof: dict[str, Any]) -> Rescore | 
             batch_size=recipe.generate.batch_size,
             device=generation.best_device(),
         )
-        return model.answer([item["messages"] for item in items])
+        return model.answer([item["messages"] for item in items], guide)
 
     def score(stored: list[dict[str, Any]], answers: list[str]) -> dict[str, float]:
         items = [Item(item["id"], item["messages"], item["reference"], item["row"]) for item in stored]
@@ -136,7 +204,8 @@ def rescore_with(base: str, recipe: Recipe, proof: dict[str, Any]) -> Rescore | 
             scored[RUBRIC_SCORE] = scored.pop(SCORE)
         return scored
 
-    return Rescore(answer, score)
+    # In bfloat16 neighbours of one batch round each other's sums, and a long answer has many near ties.
+    return Rescore(answer, score, changed=CHANGED if recipe.base.dtype == "float32" else CHANGED_BF16)
 
 
 def main() -> None:

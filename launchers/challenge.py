@@ -44,7 +44,7 @@ def read_challenge(
     top = choice.ranking[: confirm.top]
     trials = dict.fromkeys(trial for trial in (*top, *shown) if trial and state.trials[trial].adapter)
     jobs = [arms.job(arm, "challenge") for arm in standing]
-    if arms.schema is not None:
+    if arms.schema is not None and BASE_SCHEMA not in standing:
         jobs.append(arms.job(BASE_SCHEMA, "challenge"))
     jobs += [arms.trial_job(trial, "challenge") for trial in trials]
     num_items = len(read_rows(arms.rows("challenge"), jobs[0].limit))

@@ -27,6 +27,7 @@ from launchers.commands import (
     plan,
     retrieval,
     run,
+    serve,
 )
 from launchers.output import messages, show_error
 from sweeps.errors import PodiumError
@@ -67,6 +68,7 @@ _COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
     ("paper-table", paper.paper_table, "Decide"),
     ("export", decide.export, "Take it away"),
     ("verify", decide.verify, "Take it away"),
+    ("serve", serve.serve, "Take it away"),
     ("try", decide.try_query, "Take it away"),
     ("doctor", doctor.doctor, "Keep it well"),
     ("gc", gc.gc, "Keep it well"),

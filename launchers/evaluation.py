@@ -9,13 +9,14 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from recipes.schema import Base
 from sweeps.latency import Latency
 from tracking.meters.energy import EnergyMeter
-from tracking.state import BASE, BASE_SCHEMA, DEFECTS, INCUMBENT
+from tracking.state import BASE, DEFECTS, INCUMBENT
 
 Answer = Callable[[Sequence[Any]], list[str]]
 """Conversations to answers."""
@@ -30,7 +31,8 @@ class EvaluationJob:
 
     Attributes:
         id: Twelve hex digits over the contents of everything that decides the result.
-        arm: A trial's id, "base", "base+schema", "incumbent", or "defects" for the readings of what scores.
+        arm: A trial's id, "base", "incumbent", or "defects" for the readings of what scores; with "+schema" or "+free"
+            after it an arm that is answered in another way than it is measured in.
         base: The base's folder or hub id; ``base_settings`` the recipe's ``base`` block.
         adapter: The PEFT folder; None for the base itself.
         schema: A JSON schema to force answers into; None leaves them free.
@@ -76,7 +78,7 @@ class EvaluationJob:
     @property
     def of_trial(self) -> bool:
         """Whether the arm is one of the sweep's trials."""
-        return self.arm not in (BASE, BASE_SCHEMA, INCUMBENT, DEFECTS)
+        return "+" not in self.arm and self.arm not in (BASE, INCUMBENT, DEFECTS)
 
     @property
     def needs_machine(self) -> bool:
@@ -201,6 +203,7 @@ def _how(job: EvaluationJob) -> dict[str, Any]:
         "schema": job.metric_schema if needs_schema else None,
         "judge": job.judge,
         "pipeline": job.pipeline and {key: job.pipeline[key] for key in ("settings", "files")},
+        "guided": job.schema is not None,
     }
 
 
@@ -216,7 +219,7 @@ def _plain(job: EvaluationJob) -> Answer:
         batch_size=1,
         device=job.device,
     )
-    return model.answer
+    return partial(model.answer, schema=job.schema)
 
 
 def items_of(job: EvaluationJob) -> list[Any]:

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from analysis import ways
 from analysis.certificate import settings
-from analysis.champion import Choice, choose_on_dev, confirmed
+from analysis.champion import Choice, choose_on_dev, confirmed, shortlist
 from analysis.confirmation import dev_score
 from analysis.instrument import in_words
 from analysis.plain import plain
@@ -28,7 +29,7 @@ from sweeps.errors import NoChampion, PodiumError
 from tracking.ledger import Ledger
 from tracking.meters.judge import identity
 from tracking.meters.judge.calibration import promotion_block, read_calibration
-from tracking.state import BASE, INCUMBENT
+from tracking.state import BASE, BASE_SCHEMA, INCUMBENT
 
 Say = Callable[[str], None]
 Look = Callable[[], None]
@@ -64,6 +65,7 @@ def confirm(built: Built, paths: dict[str, Path], ledger: Ledger, halt: Halt, ma
                 say(f"evaluating on dev: {', '.join(job.arm for job in todo)} …")
                 evaluators.run(todo, look)
             judge_contenders(arms, evaluators, ledger, say, look)
+            _rescore_the_other_way(built, arms, evaluators, ledger, say, look)
             measure_latency(built.sweep.spec.evaluate.latency, arms, standing, evaluators, ledger, say, look)
             record_serving_costs(built, ledger, say)
         for line in in_words(ledger.read()):
@@ -146,15 +148,29 @@ def _cross_check(built: Built, paths: dict[str, Path], ledger: Ledger, champion:
 
 def _standing(arms: Arms, ledger: Ledger, say: Say) -> tuple[str, ...]:
     """The arms that were there before the sweep: the base, and the incumbent where it can be asked."""
+    base = (BASE, BASE_SCHEMA) if arms.guided else (BASE,)
     if not arms.has_incumbent:
-        return (BASE,)
+        return base
     try:
         arms.job(INCUMBENT, "dev")
     except PodiumError as error:
         ledger.append("note", text=f"the incumbent is not measured: {error}")
         say(f"the incumbent is not measured: {error}")
-        return (BASE,)
-    return BASE, INCUMBENT
+        return base
+    return *base, INCUMBENT
+
+
+def _rescore_the_other_way(
+    built: Built, arms: Arms, evaluators: Evaluators, ledger: Ledger, say: Say, look: Look
+) -> None:
+    """What guiding changes in the answers of the best, on the dev items that they were chosen by."""
+    best = shortlist(ledger.read(), built.sweep.spec.serving.rescore) if built.sweep.spec.serving.rescore else []
+    jobs = [arms.other_way(trial) for trial in best]
+    if todo := evaluators.missing(jobs):
+        say(f"the best {len(todo)} on dev again, {'free' if arms.guided else 'guided by the schema'} …")
+        evaluators.run(todo, look)
+    for line in ways.in_words(ledger.read()):
+        say(line)
 
 
 @contextmanager

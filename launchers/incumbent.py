@@ -55,8 +55,12 @@ class InUse:
             told["adapter"] = adapters.identity(self.adapter) if self.adapter else None
         return {**told, "system": self.system}
 
-    def endpoint(self, max_new_tokens: int) -> dict[str, Any] | None:
+    def endpoint(self, max_new_tokens: int, schema: dict[str, Any] | None = None) -> dict[str, Any] | None:
         """Where it is served, with what is served there now; None where it is loaded here.
+
+        Args:
+            max_new_tokens: Of an answer.
+            schema: That of answers, which a guided one keeps to.
 
         Raises:
             InvalidInput: The environment does not hold its key.
@@ -67,11 +71,12 @@ class InUse:
         settings = self.spec.model_dump(
             mode="json", include={"endpoint", "model", "revision", "api_key_env", "concurrency", "timeout"}
         )
+        settings |= {"schema": schema} if self.spec.guided else {}
         return {**settings, "served": ServedModel.of(settings, max_new_tokens).probe()}
 
-    def check(self, max_new_tokens: int) -> None:
+    def check(self, max_new_tokens: int, schema: dict[str, Any] | None = None) -> None:
         """Ask for what is not on this machine. Raises as :meth:`endpoint` does, and as the hub's check."""
-        if self.endpoint(max_new_tokens) is None and self.spec.model:
+        if self.endpoint(max_new_tokens, schema) is None and self.spec.model:
             try:
                 check_access(self.base, self.base_dir)
             except InvalidInput as error:
@@ -108,7 +113,7 @@ def find(spec: Incumbent, base: Base, base_dir: Path, cache: Path, *, packed: bo
         if not spec.adapter:
             return InUse(spec, base, base_dir)
         adapter = adapters.locate(spec.adapter, base_dir, cache)
-        _check_bundle(adapter, bases.identity(base, base_dir), base.path)
+        check_bundle(adapter, bases.identity(base, base_dir), base.path)
         adapters.check(adapter, folder, plain=packed)
     except InvalidInput as error:
         raise _at_its_key(error) from None
@@ -125,7 +130,7 @@ def _at_its_key(error: InvalidInput) -> InvalidInput:
     return InvalidInput(told)
 
 
-def _check_bundle(folder: Path, base_identity: str, base_name: str) -> None:
+def check_bundle(folder: Path, base_identity: str, base_name: str) -> None:
     """A bundle says which base it was trained on, and what its files were.
 
     Raises:

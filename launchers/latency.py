@@ -8,7 +8,7 @@ from launchers.evaluation import EvaluationJob
 from launchers.evaluators import Evaluators
 from sweeps.latency import Latency
 from tracking.ledger import Ledger, SweepState
-from tracking.state import BASE
+from tracking.state import BASE, INCUMBENT
 
 Say = Callable[[str], None]
 Look = Callable[[], None]
@@ -43,7 +43,7 @@ def measure_latency(
             evaluators.measure_latency(todo, latency, look)
     if not tried:
         return
-    jobs = [arms.job(arm, "dev") for arm in standing if arm != BASE]
+    jobs = [arms.job(arm, "dev") for arm in standing if arm == INCUMBENT]
     if todo := evaluators.missing(jobs, name):
         say(f"latency of the incumbent, {latency.requests} requests …")  # apart: if it fails, the others have theirs
         evaluators.measure_latency(todo, latency, look)

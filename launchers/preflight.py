@@ -18,7 +18,7 @@ def preflight(built: Built) -> None:
     recipe = Recipe.model_validate(built.sweep.settings)
     check_access(recipe.base, built.base_dir)
     if built.incumbent is not None:
-        built.incumbent.check(recipe.generate.max_new_tokens)
+        built.incumbent.check(recipe.generate.max_new_tokens, answer_schema(built))
     evaluate = built.sweep.spec.evaluate
     if evaluate.metrics or evaluate.gates or evaluate.own_defects:
         from tracking.meters.rehearsal import rehearse, rehearse_defects, rehearse_gates

@@ -84,6 +84,18 @@ def schema_matchers(tokenizer: Any, schema: dict[str, Any]) -> Callable[[], Any]
     return lambda: llguidance.LLMatcher(known, grammar)
 
 
+def schema_problem(tokenizer: Any, schema: dict[str, Any]) -> str:
+    """Why no answer can be forced into a schema; empty where one can."""
+    import llguidance
+
+    try:
+        grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, {"whitespace_flexible": False})
+    except ValueError as error:
+        return " ".join(str(error).split())
+    problem = llguidance.LLMatcher.validate_grammar(grammar, _llguidance_tokenizer(tokenizer, len(tokenizer)))
+    return " ".join(str(problem).split())
+
+
 def allow_only(matcher: Any, scores: Any, eos: int) -> None:
     """Mask every token of one row (1, vocabulary) that would leave the schema, in place; ``eos`` alone at its end."""
     import llguidance.torch

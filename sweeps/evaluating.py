@@ -157,6 +157,7 @@ class Incumbent(Block):
         dtype: Of the weights of ``model``, as in a recipe's ``base``; ``attention`` and ``quantize`` likewise.
         prompt: What production asks with.
         api_key_env: As of a judge; ``concurrency``, ``timeout`` and ``price`` too.
+        guided: Its answers are forced into ``evaluate.schema``; at an endpoint by ``response_format``.
     """
 
     name: Text | None = None
@@ -172,6 +173,7 @@ class Incumbent(Block):
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 8
     timeout: Annotated[Amount, BeforeValidator(duration_s)] = 60.0
     price: TokenPrice | None = None
+    guided: bool = False
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:

@@ -11,6 +11,7 @@ from sweeps.fields import Amount, Block, Count, Mode, Names, Text, broken_rule, 
 from sweeps.grammar import quote
 from sweeps.metrics import find_metric
 from sweeps.pricing import Traffic
+from sweeps.serving import Serving
 
 MAX_TRIALS = 100_000
 
@@ -259,6 +260,7 @@ class SweepSpec(Block):
     budget: Annotated[Budget, BeforeValidator(empty_block)] = Budget()
     evaluate: Annotated[Evaluate, BeforeValidator(empty_block)] = Evaluate()
     champion: Annotated[Champion, BeforeValidator(empty_block)] = Champion()
+    serving: Annotated[Serving, BeforeValidator(empty_block)] = Serving()
     export: Annotated[Export, BeforeValidator(empty_block)] = Export()
     retries: Annotated[int, Field(ge=0, le=100)] = 1
     give_up_after: Count = 3

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 BASE, BASE_SCHEMA, INCUMBENT = "base", "base+schema", "incumbent"  # the arms that are no trials
+GUIDED, FREE = "+schema", "+free"  # after an arm's name: answered in another way than it was measured in
 DEFECTS = "defects"  # stands where an arm does, for the readings of what scores the arms
 
 

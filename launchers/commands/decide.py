@@ -102,24 +102,34 @@ def export(
 def verify(
     bundle: Annotated[str, typer.Argument(help="The bundle's folder, or its s3:// URL.")],
     base: Annotated[str | None, typer.Option(help="The base model's folder, if it is elsewhere.")] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="An OpenAI-compatible server that must answer as the bundle does.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="The champion's name at that server.")] = "champion",
     output: Output = Format.TABLE,
 ) -> None:
     """Check a bundle: hashes, base, the adapter in plain PEFT, the stored items scored again.
 
+    With --endpoint the stored items are asked there too, so that vLLM, SGLang or a NIM cannot change answers unseen.
+
     A bundle in object storage is downloaded to a temporary folder, and the same checks are made there.
 
     [dim]podium verify .podium/champions/quickstart
-    podium verify s3://models/champions/commerce-sft --base ./nemotron[/]
+    podium verify s3://models/champions/commerce-sft --base ./nemotron
+    podium verify ./champion --endpoint http://127.0.0.1:8000/v1[/]
     """
     from analysis.store import fetched
-    from launchers.bundle_worker import verify_bundle
+    from launchers.bundle_worker import Served, verify_bundle
     from recipes.objects import is_url
 
+    if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+        raise InvalidInput(Problem("--endpoint", f"must be a URL, but got {endpoint!r}", "http://127.0.0.1:8000/v1"))
+    served = Served(endpoint, model) if endpoint is not None else None
     if is_url(bundle):
         with fetched(bundle) as copy:
-            checks = verify_bundle(copy, base, bundle)
+            checks = verify_bundle(copy, base, bundle, served)
     else:
-        checks = verify_bundle(Path(bundle).expanduser().resolve(), base)
+        checks = verify_bundle(Path(bundle).expanduser().resolve(), base, served=served)
     rows = [{"check": check.name, "ok": check.ok, "detail": check.detail} for check in checks]
     if output is Format.JSON:
         show_json({"bundle": str(bundle), "ok": True, "checks": rows})

@@ -234,3 +234,5 @@ def show_outcome(state: SweepState) -> None:
         print(f"report:   {state.folder / 'report.html'}")
     query = "waterproof trail shoes for my wife" if state.recipe.get("data", {}).get("builtin") == "commerce" else "…"
     print(f'next:     podium dashboard · podium try "{query}" · podium cost')
+    if state.exports and state.exports[-1]["trial"] == champion:
+        print(f"serve it: podium serve {state.name}")

@@ -137,8 +137,30 @@ def test_other_answers_are_refused(bundle: Path, tiny: Tiny) -> None:
     def silent(folder: Path, stored: list[dict[str, Any]]) -> list[str]:
         return ["" for _ in stored]
 
-    with pytest.raises(VerificationFailed, match=r"score: quality/score 0 \(was 2.5\)"):
+    with pytest.raises(VerificationFailed, match=r"score: quality/score 0 \(was 2.5, allowed 2.48 to 2.52\)"):
         verify(bundle, tiny.base, Rescore(silent, by_index))
+
+
+def test_a_score_may_move_within_its_interval_and_a_few_answers_with_it(bundle: Path, tiny: Tiny) -> None:
+    """The interval of 60 items is wide; how many answers may be others bounds what it lets through."""
+    stored = [json.loads(line) for line in (bundle / "items.jsonl").read_text().splitlines()]
+    many = [{**item, "id": f"{copy}-{item['id']}"} for copy in range(10) for item in stored]
+    (bundle / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in many))
+    manifest.write(bundle)
+
+    def others(number: int) -> Rescore:
+        def answer(folder: Path, items: list[dict[str, Any]]) -> list[str]:
+            return as_stored(folder, items)[:-number] + [""] * number
+
+        return Rescore(answer, by_index)
+
+    assert verify(bundle, tiny.base, others(3)).ok, "3 of 60"
+    with pytest.raises(VerificationFailed, match="56 answers to the letter, at least 57 must be"):
+        verify(bundle, tiny.base, others(4))
+    with pytest.raises(VerificationFailed, match=r"score at http://x: .* 0 answers to the letter"):
+        verify(bundle, tiny.base, others(3), elsewhere={"score at http://x": others(60)})
+    with pytest.raises(VerificationFailed, match=r"score at http://x"):
+        verify(bundle, elsewhere={"score at http://x": others(60)})
 
 
 def test_an_adapter_of_another_shape_is_refused(bundle: Path, tiny: Tiny) -> None:

@@ -8,12 +8,13 @@ python -m tests.benchmarks --repeats 3              # fewer turns
 import argparse
 import logging
 
-from tests.benchmarks import aiperf, constraints, decision, defects, end_to_end, engine, equal_trials
+from tests.benchmarks import aiperf, constraints, decision, defects, end_to_end, engine, equal_trials, guided
 
 WHOLE_SWEEPS = {
     "end_to_end": end_to_end.run,
     "end_to_end_variants": end_to_end.run_variants,
     "constraints": constraints.run,
+    "guided": guided.run,
 }
 SEEDED = {  # a second turn would say the same
     "aiperf": aiperf.run,

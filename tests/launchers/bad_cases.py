@@ -11,6 +11,7 @@ from tests.launchers.bad_latency import LATENCY
 from tests.launchers.bad_prices import PRICES
 from tests.launchers.bad_retrieval import RETRIEVAL
 from tests.launchers.bad_runs import EVALUATION, HOME, RUNNING
+from tests.launchers.bad_serving import SERVING
 from tests.launchers.bad_storage import BUNDLES, MLFLOW, STORAGE
 from tests.launchers.bad_yaml import FILE, SPACE
 from tests.launchers.running import ROOT
@@ -33,6 +34,7 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
     "Latency": LATENCY,
     "Object storage and MLflow": (*STORAGE, *MLFLOW),
     "Bundles": BUNDLES,
+    "Serving": SERVING,
     "While a sweep runs": RUNNING,
     "Podium's home and the commands": HOME,
 }

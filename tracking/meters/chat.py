@@ -16,7 +16,6 @@ from tracking.deadline import call_within
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # asked again; the rest of 4xx will not change
 EVERY_REQUEST = (401, 403, 404, 405)  # the key, the model or the address: no other request fares better
 LONGEST_PAUSE_S = 30.0
-NO_FORM = "so nothing would hold its replies to a verdict; take a server or a model with structured output"
 
 
 class NoReplyError(Exception):
@@ -40,12 +39,19 @@ class Endpoint:
         headers: What is sent along, the key among it.
         timeout_s: Of one request, from its start to the last byte.
         limit_s: Of one request with all its repetitions after time-outs, 429 and 5xx.
+        holds: What ``response_format`` holds replies to.
     """
 
     url: str
     headers: Mapping[str, str] = field(repr=False)
     timeout_s: float
     limit_s: float
+    holds: str = "a verdict"
+
+    @property
+    def no_form(self) -> str:
+        """What it means that ``response_format`` is not kept to."""
+        return f"so nothing would hold its replies to {self.holds}; take a server or a model with structured output"
 
     def post(self, body: Mapping[str, Any], stopped: Event | None = None) -> Any:
         """The JSON that the endpoint answers, asked again where it is busy, silent or not there.
@@ -93,7 +99,7 @@ class Endpoint:
         said = f"answers {error.code} {error.reason}: {text}"
         if error.code == 400 and names_the_form(text):
             # Told before MLflow can see it, which would ask again without the form and say nothing.
-            raise NoReplyError(f"refuses response_format, {NO_FORM} ({text})", "all")
+            raise NoReplyError(f"refuses response_format, {self.no_form} ({text})", "all")
         if error.code not in BUSY:
             raise NoReplyError(said, "all" if error.code in EVERY_REQUEST else "request")
         return said

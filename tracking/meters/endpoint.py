@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from sweeps.errors import InvalidInput, Problem, ServiceUnreachable
 from tracking.meters.chat import BUSY, Endpoint, NoReplyError, body_of, completions
+from tracking.meters.probe import probe
 from tracking.meters.reply_cache import ReplyCache
 
 PATIENCE = 4  # time-outs that one request may take, its repetitions after 429 and 5xx included
@@ -72,6 +73,8 @@ class ServedModel:
         concurrency: Requests under way at a time.
         timeout_s: Of one request; with its repetitions it may take ``PATIENCE`` times as long.
         cache: The file of answers; None keeps none.
+        schema: Sent with every request as ``response_format``; None leaves answers free.
+        who: What messages call it.
 
     Raises:
         InvalidInput: The key's variable is not set.
@@ -87,6 +90,8 @@ class ServedModel:
         concurrency: int = 8,
         timeout_s: float = 60.0,
         cache: Path | None = None,
+        schema: dict[str, Any] | None = None,
+        who: str = "the incumbent",
     ) -> None:
         key = os.environ.get(api_key_env, "") if api_key_env else ""
         if api_key_env and not key:
@@ -94,7 +99,10 @@ class ServedModel:
             raise InvalidInput(Problem("evaluate.incumbent.api_key_env", rule, f"export {api_key_env}=…"))
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.model, self.max_tokens, self.concurrency = model, max_tokens, concurrency
-        self.endpoint = Endpoint(completions(endpoint), headers, timeout_s, PATIENCE * timeout_s)
+        self.endpoint = Endpoint(
+            completions(endpoint), headers, timeout_s, PATIENCE * timeout_s, "the schema of answers"
+        )
+        self._schema, self._who = schema, who
         self._identity = identity
         self._cache = ReplyCache(cache)
         self._limit = LIMITS[0]
@@ -117,6 +125,7 @@ class ServedModel:
             settings.get("concurrency", 8),
             settings.get("timeout", 60.0),
             cache,
+            settings.get("schema"),
         )
 
     def probe(self) -> dict[str, str]:
@@ -125,18 +134,23 @@ class ServedModel:
         That is the ``model`` of its replies, which may be more exact than the name it was asked for, and from its list
         of models, where it has one, the ``root`` and ``parent`` that vLLM gives: what stands behind a name.
 
+        Where a schema is sent along, it is asked first whether it keeps to one.
+
         Raises:
-            ServiceUnreachable: It does not answer within a time-out, refuses the key, or does not know the model.
+            ServiceUnreachable: It does not answer within a time-out, refuses the key or the schema, ignores the schema,
+                or does not know the model.
         """
+        if self._schema is not None:
+            probe(self.endpoint, self.model, self._who, "evaluate.incumbent.timeout")
         patient = replace(self.endpoint, limit_s=self.endpoint.timeout_s)
-        with self.endpoint.reaching("the incumbent", "evaluate.incumbent.timeout"):
+        with self.endpoint.reaching(self._who, "evaluate.incumbent.timeout"):
             try:
                 reply = self.endpoint.post_once(self._hello(), self.endpoint.timeout_s)
             except urllib.error.HTTPError as error:
                 text = body_of(error)
                 if error.code not in BUSY and not (error.code == 400 and self._renamed(text)):
                     said = f"answers {error.code} {error.reason}: {text}"
-                    raise ServiceUnreachable(f"the incumbent at {self.endpoint.url} {said}") from None
+                    raise ServiceUnreachable(f"{self._who} at {self.endpoint.url} {said}") from None
                 reply = patient.post(self._hello())
             found = {"model": reply["model"]} if isinstance(reply.get("model"), str) else {}
             reply["choices"][0]["message"]
@@ -163,7 +177,7 @@ class ServedModel:
         replies = [self._ask(prompt, Event()) for prompt in prompts]
         for reply in replies:
             if reply.text is None:
-                raise ServiceUnreachable(f"the incumbent at {self.endpoint.url} {reply.why}")
+                raise ServiceUnreachable(f"{self._who} at {self.endpoint.url} {reply.why}")
         return [str(reply.text) for reply in replies]
 
     def answer_all(self, prompts: Sequence[Messages], max_missing: float) -> Answers:
@@ -189,11 +203,11 @@ class ServedModel:
                     reply = replies[futures[future]] = future.result()
                     missing += keys.count(futures[future]) if reply.text is None else 0
                     if reply.about == "all":
-                        raise ServiceUnreachable(f"the incumbent at {self.endpoint.url} {reply.why}")
+                        raise ServiceUnreachable(f"{self._who} at {self.endpoint.url} {reply.why}")
                     if missing > max_missing * len(prompts):
                         share = f"{missing} of {len(prompts)} items, more than {100 * max_missing:g} %"
                         said = f"gave no answer to {share}: it {reply.why}"
-                        raise ServiceUnreachable(f"the incumbent at {self.endpoint.url} {said}")
+                        raise ServiceUnreachable(f"{self._who} at {self.endpoint.url} {said}")
             finally:
                 # Those under way end first, and are kept: they may be paid for.
                 stopped.set()
@@ -210,11 +224,16 @@ class ServedModel:
 
     def _key(self, prompt: Messages) -> str:
         parts = [self.endpoint.url, self._identity, self.model, self.max_tokens, list(prompt)]
+        parts += [self._schema] if self._schema is not None else []
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def body(self, prompt: Messages) -> dict[str, Any]:
         """What is posted for a conversation."""
-        return {"model": self.model, "messages": list(prompt), "temperature": 0, self._limit: self.max_tokens}
+        told = {"model": self.model, "messages": list(prompt), "temperature": 0, self._limit: self.max_tokens}
+        if self._schema is not None:
+            form = {"name": "answer", "schema": self._schema, "strict": True}
+            told["response_format"] = {"type": "json_schema", "json_schema": form}
+        return told
 
     def _hello(self) -> dict[str, Any]:
         return {**self.body([{"role": "user", "content": "Hello."}]), self._limit: min(16, self.max_tokens)}

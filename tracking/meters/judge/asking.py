@@ -21,7 +21,7 @@ from time import time
 from typing import Any
 
 from sweeps.errors import PodiumError, ServiceUnreachable
-from tracking.meters.chat import NO_FORM, Endpoint, NoReplyError
+from tracking.meters.chat import Endpoint, NoReplyError
 from tracking.meters.judge.verdicts import JudgeError
 from tracking.meters.metrics import Item
 from tracking.meters.reply_cache import ReplyCache
@@ -277,7 +277,7 @@ class _Took:
         self.refused = None
         try:
             if "response_format" not in payload:
-                raise NoReplyError(f"has refused response_format, {NO_FORM}", "all")
+                raise NoReplyError(f"has refused response_format, {self._endpoint.no_form}", "all")
             reply = self._endpoint.post(payload, self._stopped)
         except NoReplyError as error:
             self.refused = error

@@ -13,9 +13,9 @@ from sweeps.pricing import TokenPrice
 from tracking.meters.chat import Endpoint, completions
 from tracking.meters.judge.asking import Asker, Form, Question, Reply
 from tracking.meters.judge.pairwise import PAIRWISE, combined, orders
-from tracking.meters.judge.probe import probe
 from tracking.meters.judge.verdicts import HIGHEST, LOWEST, Comparison, Verdict
 from tracking.meters.metrics import Item
+from tracking.meters.probe import probe
 
 _SCORING = f"""
 
@@ -57,7 +57,7 @@ class RubricJudge:
         Raises:
             ServiceUnreachable: It does not answer, refuses the key or the schema, ignores it, or knows no such model.
         """
-        served = probe(self.endpoint, self.model)
+        served = probe(self.endpoint, self.model, "the judge", "evaluate.judge.timeout")
         if served is None or self._note is None:
             return
         try:

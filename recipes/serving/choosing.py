@@ -1,0 +1,56 @@
+"""The next token of one answer: the likeliest or a drawn one, of those that its schema allows."""
+
+from typing import Any
+
+import torch
+
+from recipes.generation import allow_only
+from recipes.serving.asking import Sampling
+
+
+class Chooser:
+    """Follows one answer.
+
+    Args:
+        ends: Tokens that end it; the first is the one that a finished schema allows.
+        matcher: Follows the answer through its schema; None where it has none.
+    """
+
+    def __init__(self, sampling: Sampling, ends: tuple[int, ...], matcher: Any = None) -> None:
+        self._sampling, self._ends, self._matcher = sampling, ends, matcher
+        self._count = 0
+        self._generator = torch.Generator()
+        if sampling.seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed(sampling.seed)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the schema allows no further token."""
+        return self._matcher is not None and bool(self._matcher.is_stopped())
+
+    def choose(self, logits: torch.Tensor) -> int:
+        """The next token.
+
+        Args:
+            logits: (1, vocabulary), changed in place.
+        """
+        if self._count < self._sampling.min_tokens:
+            logits[:, list(self._ends)] = float("-inf")
+        if self._matcher is not None:
+            allow_only(self._matcher, logits, self._ends[0])
+        token = int(logits.argmax(-1)) if self._sampling.temperature == 0 else self._draw(logits[0])
+        if self._matcher is not None and not self._matcher.is_stopped():
+            self._matcher.consume_token(token)
+        self._count += 1
+        return token
+
+    def _draw(self, logits: torch.Tensor) -> int:
+        """By temperature and nucleus (Holtzman et al. 2020); on the CPU, so that a seed draws alike on every device."""
+        shares = torch.softmax(logits.float().cpu() / self._sampling.temperature, -1)
+        if self._sampling.top_p < 1:
+            ordered, places = shares.sort(descending=True)
+            kept = ordered.cumsum(0) - ordered < self._sampling.top_p  # the first one always
+            shares = torch.zeros_like(shares).scatter_(0, places[kept], ordered[kept])
+        return int(torch.multinomial(shares, 1, generator=self._generator))

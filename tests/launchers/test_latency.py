@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from launchers.evaluation import EvaluationJob
 from launchers.latency import next_to_time
 from launchers.latency_grid import Bench, Point, run_grid, summary
 from launchers.latency_inputs import bodies_of, server_of, settings
+from launchers.pools import LABEL
 from launchers.served import measure_served
 from sweeps.facts import Pool, Speed
 from sweeps.latency import Latency
@@ -141,9 +144,40 @@ def test_a_server_that_does_not_start_is_a_missing_point(tmp_path: Path, monkeyp
 
 
 def test_a_point_without_its_machine_says_so(tmp_path: Path) -> None:
-    node = {"Alive": True, "Labels": {"ray.io/accelerator-type": "H100"}, "Resources": {"GPU": 2}}
+    node = {"Alive": True, "Labels": {LABEL: "H100"}, "Resources": {"GPU": 2}}
     results = run_grid([Point(4, pool("gpu", "H100"))], bench(tmp_path, "x"), [node, node], lambda text: None)
     assert results[0]["why"] == "no node has 4 × H100: the largest has 2"
+
+
+@pytest.fixture
+def fake_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """A node with four GPUs of one kind, and one with two of another."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PODIUM_AIPERF", "/bin/true")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for accelerator, count in (("H100", 4), ("B200", 2)):
+        cluster.add_node(num_cpus=2, num_gpus=count, labels={LABEL: accelerator}, object_store_memory=100 * 2**20)
+    cluster.wait_for_nodes()
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    yield ray.nodes()
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.mark.slow
+def test_a_server_sees_as_many_gpus_of_its_kind_as_its_point_says(
+    fake_cluster: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    serve = "sh -c 'echo {accelerator}: $CUDA_VISIBLE_DEVICES; exit 9'"
+    points = [Point(2, pool("gpu", "H100")), Point(2, pool("gpu", "B200")), Point(4, pool("gpu", "B200"))]
+    first, second, third = run_grid(points, bench(tmp_path, serve), fake_cluster, lambda text: None)
+    for result, kind in ((first, "H100"), (second, "B200")):
+        found = re.search(rf"exit code 9: {kind}: ([\d,]+)", result["why"])
+        assert found, result["why"]
+        assert len(found[1].split(",")) == 2
+    assert third["why"] == "no node has 4 × B200: the largest has 2"
 
 
 @pytest.fixture

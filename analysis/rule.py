@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from sweeps.errors import InvalidInput, Problem
+from sweeps.evaluating import Evaluate
 from sweeps.spec import Champion, Constraint
 from tracking.ledger import SweepState
 
@@ -81,7 +82,15 @@ def rule_from_spec(spec: Mapping[str, Any]) -> Rule:
         raise InvalidInput(problems) from None
     if champion.minimize is not None:
         return Rule(champion.minimize, "min", champion.constraints)
-    return Rule(champion.maximize or SCORE, "max", champion.constraints)
+    return Rule(champion.maximize or _scored_by(spec) or SCORE, "max", champion.constraints)
+
+
+def _scored_by(spec: Mapping[str, Any]) -> str | None:
+    """What the sweep's own evaluation is best known by; None where that cannot be read of its spec."""
+    try:
+        return Evaluate.model_validate(spec.get("evaluate") or {}).objective
+    except ValidationError:
+        return None
 
 
 def effective_rule(state: SweepState, rule: Rule | None = None) -> tuple[Rule, str | None]:

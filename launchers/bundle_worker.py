@@ -10,6 +10,7 @@ from typing import Any
 
 from analysis.champion import Choice
 from analysis.verify import CHANGED, Check, Rescore
+from launchers import home
 from launchers.schemas import schema_of
 from recipes import bases
 from recipes.schema import Recipe
@@ -173,13 +174,14 @@ def rescore_with(base: str, recipe: Recipe, proof: dict[str, Any]) -> Rescore | 
     from tracking.meters.quality import RUBRIC_SCORE, SCORE, score_answers
 
     details: list[dict[str, Any]] = [entry["detail"] for entry in proof["metrics"].values() if entry.get("detail")]
-    detail = next((one for one in details if one.get("metrics")), {})
+    detail = next((one for one in details if one.get("metrics") or one.get("pipeline")), {})
     if not detail:
         return None
     base_dir = Path(proof.get("base_dir", "."))
     schema = detail.get("schema")
     guide = _guide(proof)
     metrics = [load_metric(name, base_dir, schema) for name in detail["metrics"]]
+    metrics += _pipeline(detail.get("pipeline"), base_dir)
     # What code scored beside a judge stands there without the gates: they decide what the judge sees.
     names = [] if detail.get("judge") else detail.get("gates", [])
     gates = [load_gate(name, base_dir, schema, detail.get("forbidden", [])) for name in names]
@@ -206,6 +208,18 @@ def rescore_with(base: str, recipe: Recipe, proof: dict[str, Any]) -> Rescore | 
 
     # In bfloat16 neighbours of one batch round each other's sums, and a long answer has many near ties.
     return Rescore(answer, score, changed=CHANGED if recipe.base.dtype == "float32" else CHANGED_BF16)
+
+
+def _pipeline(told: dict[str, Any] | None, base_dir: Path) -> list[Any]:
+    """The pipeline that scored too, where its tables are still what they were: they do not travel with a bundle."""
+    if told is None:
+        return []
+    from launchers.evaluation import open_told
+
+    try:
+        return [open_told({**told, "cache": str(home.cache_folder())}, base_dir)]
+    except PodiumError:
+        return []
 
 
 def main() -> None:

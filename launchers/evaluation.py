@@ -125,7 +125,7 @@ def scored(job: EvaluationJob, items: list[Any], answers: list[str], answering_s
     began = time.time()
     scorers = _scorers(job)
     if job.pipeline is not None:  # of answers alone: planted defects are not looked for by retrieval
-        scorers["metrics"] = [*scorers["metrics"], _pipeline(job.pipeline, Path(job.base_dir))]
+        scorers["metrics"] = [*scorers["metrics"], open_told(job.pipeline, Path(job.base_dir))]
     result = score_answers(items, answers, **scorers, max_missing=job.max_missing)
     result.write_items(Path(job.out))
     return {
@@ -185,7 +185,13 @@ def _scorers(job: EvaluationJob) -> dict[str, Any]:
     }
 
 
-def _pipeline(told: dict[str, Any], base_dir: Path) -> Any:
+def open_told(told: dict[str, Any], base_dir: Path) -> Any:
+    """The pipeline of plain values, as a job has them.
+
+    Raises:
+        InvalidInput: A table is not what it was, or cannot be used.
+        ServiceUnreachable: Embeddings are from an endpoint, and it does not answer.
+    """
     from sweeps.retrieving import Pipeline
     from tracking.meters.retrieval import open_pipeline
 
@@ -243,7 +249,7 @@ def measure(
         began, meter = time.time(), EnergyMeter(job.device)
         stages, search = stages_of((answers or _plain)(job)), None
         if job.pipeline is not None:
-            search = SearchStages(_pipeline(job.pipeline, Path(job.base_dir)))
+            search = SearchStages(open_told(job.pipeline, Path(job.base_dir)))
             stages |= search.stages
         measured = measure_stages(stages, asked(job, latency.requests), latency.warmup, latency.requests)
         result = timed(job, measured, time.time() - began)

@@ -66,8 +66,12 @@ def confirm(built: Built, paths: dict[str, Path], ledger: Ledger, halt: Halt, ma
                 evaluators.run(todo, look)
             judge_contenders(arms, evaluators, ledger, say, look)
             _rescore_the_other_way(built, arms, evaluators, ledger, say, look)
-            measure_latency(built.sweep.spec.evaluate.latency, arms, standing, evaluators, ledger, say, look)
-            record_serving_costs(built, ledger, say)
+
+            def follow() -> None:
+                record_serving_costs(built, ledger, say)
+
+            latency = built.sweep.spec.evaluate.latency
+            measure_latency(latency, arms, standing, evaluators, ledger, say, look, follow)
         for line in in_words(ledger.read()):
             say(line)
     choice = choose_on_dev(ledger.read())

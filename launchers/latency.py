@@ -22,11 +22,15 @@ def measure_latency(
     ledger: Ledger,
     say: Say,
     look: Look,
+    follow: Callable[[], None],
 ) -> None:
     """Time the base and the best trials, until nobody can win by a latency that nobody has measured.
 
-    A trial that breaks a constraint on its latency makes room for the next best, which is timed in its turn. Each is
-    tried once, so this ends, at the latest when every trial was.
+    A trial that breaks a constraint on its latency, or on what follows from it, makes room for the next best, which is
+    timed in its turn. Each is tried once, so this ends, at the latest when every trial was.
+
+    Args:
+        follow: Records what follows from latencies: what serving costs.
     """
     tried: set[str] = set()
 
@@ -41,12 +45,14 @@ def measure_latency(
             whom = f"{len(todo)} of the base and the best" if jobs[0].arm == BASE else f"the next {len(todo)} in line"
             say(f"latency, alone on the machine: {whom}, {latency.requests} requests each …")
             evaluators.measure_latency(todo, latency, look)
+        follow()
     if not tried:
         return
     jobs = [arms.job(arm, "dev") for arm in standing if arm == INCUMBENT]
     if todo := evaluators.missing(jobs, name):
         say(f"latency of the incumbent, {latency.requests} requests …")  # apart: if it fails, the others have theirs
         evaluators.measure_latency(todo, latency, look)
+    follow()
 
 
 def next_to_time(state: SweepState, top: int, tried: Collection[str]) -> list[str]:

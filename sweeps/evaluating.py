@@ -250,6 +250,16 @@ class Evaluate(Block):
         return bool(self.metrics or self.judge or self.pipeline)
 
     @property
+    def objective(self) -> str | None:
+        """The score that a champion is chosen by where the sweep names none; None where nothing gives one."""
+        if self.judge is not None or "shopping" in self.metrics or self.functions:
+            return "quality/score"
+        for name in ("field_f1", "exact_match"):
+            if name in self.metrics:
+                return f"quality/{name}"
+        return "e2e/score" if self.pipeline is not None else None
+
+    @property
     def functions(self) -> tuple[str, ...]:
         """The user's own ``file.py:function`` metrics."""
         return tuple(entry for entry in self.metrics if entry not in BUILT_IN_METRICS)

@@ -285,12 +285,6 @@ class SweepSpec(Block):
             return self.champion.maximize, "max"
         if self.champion.minimize is not None:
             return self.champion.minimize, "min"
-        evaluate = self.evaluate
-        if evaluate.judge is not None or "shopping" in evaluate.metrics or evaluate.functions:
-            return "quality/score", "max"
-        for name in ("field_f1", "exact_match"):
-            if name in evaluate.metrics:
-                return f"quality/{name}", "max"
-        if evaluate.pipeline is not None:
-            return "e2e/score", "max"
+        if self.evaluate.objective is not None:
+            return self.evaluate.objective, "max"
         return "val/loss", "min"

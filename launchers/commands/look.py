@@ -215,6 +215,8 @@ def report(
 
 def show_outcome(state: SweepState) -> None:
     """What stands at the end of ``submit``: leaderboard, comparison, champion, and where to look next."""
+    from analysis.rule import QUALITY, SCORE, effective_rule
+
     if not any(trial.reports for trial in state.trials.values()):
         return
     _show_leaderboard(state, Format.TABLE)
@@ -223,7 +225,8 @@ def show_outcome(state: SweepState) -> None:
         _show_comparison(state, "challenge", Format.TABLE)
     if champion:
         trial = state.trials[champion]
-        score = trial.metrics.get("quality/score")
+        metric = effective_rule(state)[0].metric
+        score = trial.metrics.get(metric if metric.startswith(QUALITY) else SCORE)
         print(
             f"champion: trial {trial.number} ({champion}), dev score {short(score)}, "
             f"validation loss {short(trial.metrics.get('val/loss'))}"

@@ -250,3 +250,18 @@ def test_a_dumped_spec_gives_the_same_rule() -> None:
 def test_a_bound_that_cannot_be_read_is_quoted(limit: str) -> None:
     with pytest.raises(InvalidInput, match=f'champion.subject_to.quality/score: must be a bound, but got "?{limit}'):
         rule_from_spec({"champion": {"subject_to": {"quality/score": limit}}})
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "metric"),
+    [
+        ({"metrics": ["exact_match"]}, "quality/exact_match"),
+        ({"metrics": ["exact_match", "field_f1"]}, "quality/field_f1"),
+        ({"metrics": ["json_schema"]}, "quality/score"),
+        ({"pipeline": "commerce"}, "e2e/score"),
+        ({"metrics": ["shopping"], "pipeline": "commerce"}, "quality/score"),
+        ({"metrics": ["of an older version"]}, "quality/score"),
+    ],
+)
+def test_without_an_objective_the_sweeps_own_score_is_it(evaluate: dict[str, object], metric: str) -> None:
+    assert rule_from_spec({"evaluate": evaluate}) == Rule(metric, "max")

@@ -184,7 +184,8 @@ def _champion(state: SweepState, choice: Choice) -> dict[str, Any]:
 def _changes(state: SweepState, trial: TrialState) -> list[Markup]:
     """What the champion changes against the sweep's baseline: score, latencies and prices that both have."""
     arm = baseline(state)
-    names = [SCORE, *(name for name in BY_NAME if name.startswith(("e2e/score", "latency/", "cost/")))]
+    whole = "agent" if measured(state, trial.id, "latency/agent_p50_s") else "formulation"
+    names = [SCORE, *(name for name in BY_NAME if name.startswith(("e2e/score", f"latency/{whole}_", "cost/")))]
     sentences = []
     for name in names:
         ours, theirs = measured(state, trial.id, name, "champion"), measured(state, arm, name)

@@ -76,7 +76,7 @@ METRICS: tuple[Metric, ...] = (
         "cost/usd",
         "US$",
         "min",
-        "price of a trial: training, evaluation, lost attempts, the judge's tokens",
+        "price of a trial: training, lost attempts, evaluation on dev, the judge's tokens for it",
         only_grows=True,
     ),
     Metric("cost/idle_usd", "US$", "min", "price of reserved units that did no work"),

@@ -14,6 +14,8 @@ from tracking.ledger import CostEntry, Evaluation, Ledger, State, SweepState, Tr
 
 Kind = Literal["training", "evaluation", "retried", "failed", "idle"]
 KINDS: tuple[Kind, ...] = ("training", "evaluation", "retried", "failed", "idle")
+DECIDING = ("latency", "challenge", "cross-check", "export")
+"""What only those go through who may win: work by what it was done for, and evaluations by their split."""
 
 
 @dataclass(frozen=True)
@@ -175,9 +177,13 @@ def summary(state: SweepState) -> dict[str, Any]:
 
 
 def trial_cost(state: SweepState, trial_id: str) -> dict[str, float]:
-    """What a trial or another arm has cost so far, its verdicts too. Empty where nothing is recorded."""
-    entries = [entry for entry in state.costs if entry.trial == trial_id]
-    judge = judge_tokens(evaluations_of(state, trial_id)).usd or 0.0
+    """What it took to train a trial and to score it on dev, its verdicts too. Empty where nothing is recorded.
+
+    Every trial goes through that. What only those go through who may win (:data:`DECIDING`) is not counted: trials are
+    compared by this, and the best would look dear for having been looked at closely.
+    """
+    entries = [entry for entry in state.costs if entry.trial == trial_id and entry.what not in DECIDING]
+    judge = judge_tokens(one for one in evaluations_of(state, trial_id) if one.split not in DECIDING).usd or 0.0
     if not entries and not judge:
         return {}
     spent = Share.of(entries)

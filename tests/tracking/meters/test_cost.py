@@ -12,6 +12,7 @@ from sweeps.facts import Pool, Speed
 from sweeps.pricing import Price
 from tracking.ledger import CostEntry, Evaluation, Ledger, Session, State, SweepState, TrialState
 from tracking.meters.cost import (
+    DECIDING,
     KINDS,
     allocation,
     charge,
@@ -71,6 +72,14 @@ def test_shares_stay_apart_and_totals_hold_them_all() -> None:
     assert totals["cost/idle_usd"] == pytest.approx(0.03)
     assert trial_cost(state_of(*costs), "a") == {"cost/gpu_s": 120, "cost/usd": pytest.approx(0.12)}
     assert trial_cost(state_of(*costs), "c") == {}
+
+
+@pytest.mark.parametrize("what", DECIDING)
+def test_trials_are_not_compared_by_what_only_the_best_go_through(what: str) -> None:
+    costs = [cost_of("training", H100, 100, "a"), cost_of("evaluation", H100, 20, "a", "dev")]
+    before, late = trial_cost(state_of(*costs), "a"), cost_of("evaluation", H100, 500, "a", what)
+    assert trial_cost(state_of(*costs, late), "a") == before
+    assert summary(state_of(*costs, late))["cost/gpu_s"] == 620, "it is the sweep's"
 
 
 def test_nothing_spent() -> None:

@@ -19,7 +19,7 @@ from analysis.comparison import baseline, comparison, standing
 from analysis.figures import Scene
 from analysis.importance import Importance, importance
 from analysis.instrument import readings
-from analysis.latency import kept, limits_in_words, read_grid, stages
+from analysis.latency import kept, limits_in_words, notes, read_grid, stages
 from analysis.leaderboard import leaderboard
 from analysis.measured import change, measured
 from analysis.pairwise import WIN_RATE, read_pairwise
@@ -362,6 +362,7 @@ def _latency(state: SweepState, choice: Choice) -> dict[str, Any] | None:
         "how": "Each stage by itself, in seconds, measured alone on the machine; in brackets 95 % intervals, whatever "
         "the distribution. – is not measured, or with too few requests to say: point at a row to read why."
         + (f" Good requests keep {_limits(grid)}; {_how_served(grid)}." if grid else ""),
+        "notes": [note["text"] for note in notes(state, choice) if note["arm"] in shown],
         "tables": tables,
     }
 

@@ -76,19 +76,18 @@ def check_grid(latency: Latency, runs: int) -> None:
 
 
 def points_of(state: SweepState, latency: Latency) -> list[Point]:
-    """The grid's points; the pools are those that the sweep has recorded, then those that ship.
+    """The grid's points; the pools are those that the sweep has recorded, then those beside its YAML, and that ship.
 
     Raises:
         InvalidInput: No pool has an accelerator.
     """
-
     own = {name: Pool.model_validate(pool) for name, pool in state.facts.get("pools", {}).items()}
-    pools = {**load_pools(Path("pools")), **own}
+    pools = {**load_pools(Path(state.facts.get("base_dir", ".")) / "pools"), **own}
     kinds = {pool.accelerator: pool for pool in reversed(pools.values()) if pool.accelerator}
     unknown = [name for name in latency.accelerators if name not in kinds]
     if unknown:
         rule = f'no pool has accelerator "{unknown[0]}"'
-        raise InvalidInput(Problem("evaluate.latency.accelerators", rule, nearest(unknown[0], tuple(kinds))))
+        raise InvalidInput(Problem("--accelerators", rule, nearest(unknown[0], tuple(kinds))))
     chosen = [kinds[name] for name in latency.accelerators] or list(own.values())
     return [Point(tp, pool) for pool in chosen for tp in latency.tp]
 

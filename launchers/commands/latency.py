@@ -120,11 +120,11 @@ def latency(
 def _sweep(state: SweepState, output: Format) -> None:
     """What was measured, from the ledger."""
     from analysis.champion import choose
-    from analysis.latency import kept, read_grid, stages
+    from analysis.latency import kept, notes, read_grid, stages
 
     choice = choose(state)
-    rows, limits, grid = stages(state, choice), kept(state, choice), read_grid(state)
-    content = {"sweep": state.name, "stages": rows, "slo": limits, "grid": grid}
+    rows, limits, grid, told = stages(state, choice), kept(state, choice), read_grid(state), notes(state, choice)
+    content = {"sweep": state.name, "stages": rows, "notes": told, "slo": limits, "grid": grid}
     if not rows and output is Format.TABLE:
         say(f"nobody was timed in {state.name}: evaluate.latency.top says how many of the best are")
     if output is not Format.TABLE:
@@ -133,6 +133,8 @@ def _sweep(state: SweepState, output: Format) -> None:
     if rows:
         caption = "; ".join(dict.fromkeys(str(row["load"]) for row in rows if row["load"]))
         show_table(f"{state.name}: latency, stage by stage", rows, _STAGES, caption)
+        for note in told:
+            print(note["text"])
     if limits:
         show_table(f"{state.name}: the SLO", limits, _LIMITS)
     if grid:

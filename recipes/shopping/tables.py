@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from recipes.data.rows import HALF_PAIR
 from sweeps.errors import InvalidInput, Problem, nearest
 from sweeps.retrieving import TABLES
 
@@ -45,7 +46,7 @@ def _read(
 ) -> Iterator[tuple[int, Row]]:
     if not path.is_file():
         raise InvalidInput(Problem(where, f"no such file: {path}"))
-    first = True
+    first, number = True, 0
     try:
         for number, row in reader(path, [*needed, *columns]):
             if first and (missing := [name for name in needed if name not in row]):
@@ -55,7 +56,8 @@ def _read(
             first = False
             yield number, row
     except UnicodeDecodeError as error:
-        rule = f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}"
+        # It knows the place within what was read at once, and not within the file.
+        rule = f"{path} is not UTF-8: it has the byte {error.object[error.start]:#04x}, after line {number}"
         raise InvalidInput(Problem(where, rule, "convert it with `iconv -t UTF-8`")) from None
     except _NotOfItsFormError as error:
         raise InvalidInput(Problem(where, f"{path}: {error}")) from None
@@ -104,6 +106,8 @@ def _jsonl(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
                 raise _NotOfItsFormError(f"line {number} is no JSON: {error}") from None
             if not isinstance(row, dict):
                 raise _NotOfItsFormError(f"line {number} must be a JSON object, but is {line.strip()[:40]!r}")
+            if "\\u" in line and HALF_PAIR.search(json.dumps(row, ensure_ascii=False)):
+                raise _NotOfItsFormError(f"line {number} holds half of a surrogate pair")
             yield number, row
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,9 @@ def test_the_same_catalogue_has_the_same_digest_in_every_form(tmp_path: Path, en
     [
         ("a.csv", b"id,title\np1,Oak,more\n", "line 2 has 3 fields, and the head has 2"),
         ("a.csv", b"id,title\n", "has no rows"),
-        ("a.csv", b"id,title\np1,\xff\n", "is not UTF-8: byte 12 is 0xff"),
+        ("a.csv", b"id,title\np1,\xff\n", "is not UTF-8: it has the byte 0xff, after line 0"),
         ("a.jsonl", b'{"id": "p1", "title": "Oak"}\n{"id":\n', "line 2 is no JSON"),
+        ("a.jsonl", b'{"id": "p1", "title": "Oak \\ud83d"}\n', "line 1 holds half of a surrogate pair"),
         ("a.jsonl", b"[1]\n", "line 1 must be a JSON object, but is '[1]'"),
         ("a.parquet", b"PAR1", "is no Parquet"),
     ],
@@ -116,8 +118,10 @@ def test_a_shop_of_tables_knows_rows_by_their_fields(tmp_path: Path) -> None:
     [
         ({"labels": [{"query": "7", "product": "p9", "grade": 1}]}, "1 labels are of products that are not in"),
         ({"labels": [{"query": "7", "product": "p1", "grade": 1}] * 2}, "is judged twice for query '7'"),
-        ({"labels": [{"query": "7", "product": "p1", "grade": -1}]}, "0 or more, but got -1"),
-        ({"labels": [{"query": "7", "product": "p1", "grade": 0.5}]}, "0 or more, but got 0.5"),
+        ({"labels": [{"query": "7", "product": "p1", "grade": -1}]}, "from 0 to 1000, but got -1"),
+        ({"labels": [{"query": "7", "product": "p1", "grade": 0.5}]}, "from 0 to 1000, but got 0.5"),
+        ({"labels": [{"query": "7", "product": "p1", "grade": 2**40}]}, "from 0 to 1000, but got 1099511627776"),
+        ({"labels": [{"query": "7", "product": "p1", "grade": math.inf}]}, "from 0 to 1000, but got inf"),
         ({"bought": [{"shopper": "s", "product": "p8"}]}, "1 purchases are of products that are not in"),
     ],
 )

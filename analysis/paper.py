@@ -126,7 +126,9 @@ def paper_table(state: SweepState) -> list[Row]:
         for row in table["rows"]:
             roles = (arm["ours"], against["ours"])
             if "grid" in row:
-                ours, theirs = (served(grid, *where, role) for where, role in zip(row["grid"], roles, strict=True))
+                ours, theirs = (
+                    served(grid, kind, tp, role) for (kind, tp), role in zip(row["grid"], roles, strict=True)
+                )
             else:
                 ours, theirs = (
                     measured(state, found, row["metric"], role) if (found := arms.get(role)) else None for role in roles

@@ -118,8 +118,8 @@ def read_labels(path: Path, catalogue: Catalogue) -> dict[str, dict[str, int]]:
     """The grades of products by query.
 
     Raises:
-        InvalidInput: A grade is no whole number from 0 to ``HIGHEST``, a pair is judged twice, or a product is not in the
-            catalogue; with how many are, and the first.
+        InvalidInput: A grade is no whole number from 0 to ``HIGHEST``, a pair is judged twice, or a product is not in
+            the catalogue; with how many are, and the first.
     """
     labels: dict[str, dict[str, int]] = {}
     unknown: list[tuple[int, str]] = []

@@ -108,7 +108,11 @@ def with_incumbent(home: Path, **changed: Any) -> SweepState:
     state = synthetic(home)
     with Ledger(state.folder) as ledger:
         for arm, score in (("base", 2.03), ("incumbent", 3.18)):
-            fields = {"n": 48, "metrics": {"quality/score": score, "e2e/score": 2.0}, **(changed if arm == "incumbent" else {})}
+            fields = {
+                "n": 48,
+                "metrics": {"quality/score": score, "e2e/score": 2.0},
+                **(changed if arm == "incumbent" else {}),
+            }
             ledger.append("evaluation", id=f"{arm}-again", arm=arm, split="challenge", **fields)
             latency = {"latency/agent_p50_s": 4.5, "latency/retrieval_p50_s": 3.8}
             ledger.append("evaluation", id=f"{arm}-latency", arm=arm, split="latency", n=90, metrics=latency)
@@ -165,7 +169,7 @@ def test_what_was_not_measured_is_none_and_says_why(state: SweepState) -> None:
     nft = row(state, "6 (a)", "quality score")
     assert (str(nft.ours), nft.change, nft.why) == ("0 on challenge, n = 48", None, "incumbent was not measured")
     assert row(state, "6 (a)", "GPU cost").why == "base was not measured"
-    assert row(state, "7, by GPU", "latency at TP=1").why == "B200 was not measured"
+    assert row(state, "7, by GPU", "latency at TP=1").why == "the champion on B200 was not measured"
     assert row(state, "9, DPO", "quality score").why == "no sweep measures this"
     assert "nothing is a percentage of that" in row(state, "6, in section 4.3", "quality score").why
 
@@ -179,12 +183,12 @@ def test_figure_7_is_the_grid_of_servers_at_one_rate(home: Path) -> None:
     ]
     write_grid(state, {"slo": {}, "points": [*points, {"accelerator": "B200", "tp": 4, "runs": []}]})
     by_gpu = row(state, "7, by GPU", "latency at TP=1")
-    told = "against H100 at the same TP on latency requests at 4/s, n = 100 (0.5 → 0.4 s)"
+    told = "against the champion on H100 at the same TP on latency requests at 4/s, n = 100 (0.5 → 0.4 s)"
     assert str(by_gpu.change) == f"−20.0 % {told}"
     assert (by_gpu.paper_change or by_gpu.value) is not None
-    assert str(row(state, "7, by TP", "latency on H100").change).startswith("−50.0 % against TP=1 on the same GPU")
+    assert str(row(state, "7, by TP", "latency on H100").change).startswith("−50.0 % against the champion at TP=1 on")
     for measure in ("latency at TP=2", "latency at TP=4"):
-        assert row(state, "7, by GPU", measure).why == "B200 was not measured"
+        assert row(state, "7, by GPU", measure).why == "the champion on B200 was not measured"
 
 
 def _run(rate: float, median_s: float | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from analysis.champion import Choice
 from analysis.comparison import standing
+from recipes.files import write_json
 from sweeps.latency import Latency, Limit
 from sweeps.metrics import PERCENTILES, STAGES
 from tracking.ledger import Evaluation, SweepState
@@ -91,9 +92,7 @@ def kept(state: SweepState, choice: Choice) -> list[dict[str, Any]]:
 
 def write_grid(state: SweepState, content: Mapping[str, Any]) -> None:
     """Keep a grid's result in the run folder."""
-    part = state.folder / f"{GRID}.part"
-    part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(state.folder / GRID)
+    write_json(state.folder / GRID, content)
 
 
 def read_grid(state: SweepState) -> dict[str, Any] | None:

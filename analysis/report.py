@@ -1,7 +1,6 @@
 """The report: one self-contained HTML page of a sweep, to be opened by a double click, without a network."""
 
 import math
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from analysis.parallel import parallel
 from analysis.plain import plain
 from analysis.rule import JSON_VALID, LOSS, QUALITY, RETRIEVAL, SCORE
 from analysis.scales import label, number, shorten
+from recipes.files import write_whole
 from sweeps.metrics import BY_NAME
 from tracking.ledger import SweepState, TrialState
 from tracking.meters.instrument import CLEAN
@@ -70,10 +70,7 @@ def write_report(state: SweepState, path: Path, choice: Choice | None = None) ->
     page = render(state, choice or choose(state))
     if wrong := check_page(page):
         raise AssertionError("\n".join(["the report is not written:", *map(str, wrong)]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(page, encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, [page])
     return path
 
 

@@ -13,6 +13,7 @@ from sweeps.errors import InvalidInput, Problem, nearest
 from sweeps.retrieving import TABLES
 
 Row = dict[str, Any]
+_POINTER = b"version https://git-lfs"
 _Reader = Callable[[Path, Sequence[str]], Iterator[tuple[int, Row]]]
 
 
@@ -24,7 +25,7 @@ def read_table(
     Args:
         path: Ends in one of ``TABLES``.
         where: The key that names it, for messages.
-        needed: Columns that must be there.
+        needed: Columns that must be there; None in a row that has nothing there.
         columns: The only ones that are read of a Parquet file; all of them without.
 
     Raises:
@@ -49,12 +50,13 @@ def _read(
     first, number = True, 0
     try:
         for number, row in reader(path, [*needed, *columns]):
-            if first and (missing := [name for name in needed if name not in row]):
-                raise InvalidInput(
-                    Problem(where, f"{path.name} has no column {missing[0]!r}", nearest(missing[0], list(row)))
-                )
+            if first and not row.keys() >= set(needed):
+                there = list(dict.fromkeys(name for _, one in reader(path, ()) for name in one))
+                if missing := [name for name in needed if name not in there]:
+                    rule = f"{path.name} has no column {missing[0]!r}"
+                    raise InvalidInput(Problem(where, rule, nearest(missing[0], there)))
             first = False
-            yield number, row
+            yield number, {**dict.fromkeys(needed), **row}  # a row of JSON may leave out what it does not have
     except UnicodeDecodeError as error:
         # It knows the place within what was read at once, and not within the file.
         rule = f"{path} is not UTF-8: it has the byte {error.object[error.start]:#04x}, after line {number}"
@@ -125,6 +127,9 @@ def _parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
                     number += 1
                     yield number, row
     except pyarrow.ArrowInvalid as error:
+        with path.open("rb") as file:
+            if file.read(len(_POINTER)) == _POINTER:
+                raise _NotOfItsFormError("is what git-lfs leaves in its place; `git lfs pull` gets the file") from None
         raise _NotOfItsFormError(f"is no Parquet: {str(error).splitlines()[0]}") from None
 
 

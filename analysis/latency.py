@@ -6,6 +6,7 @@ from typing import Any
 
 from analysis.champion import Choice
 from analysis.comparison import standing
+from recipes.files import write_json
 from sweeps.latency import Latency, Limit
 from sweeps.metrics import PERCENTILES, STAGES
 from tracking.ledger import Evaluation, SweepState
@@ -60,6 +61,25 @@ def stages(state: SweepState, choice: Choice) -> list[dict[str, Any]]:
     return rows
 
 
+def notes(state: SweepState, choice: Choice) -> list[dict[str, str]]:
+    """What must be known to read an arm's figures, ``arm text`` each.
+
+    That requests have no answer, and that answers could not be read, so that nothing was searched by them.
+    """
+    found = []
+    for arm, (label, one) in timed(state, choice).items():
+        told = []
+        if lost := one.detail.get("num_errors"):
+            told.append(f"{lost} of {one.n} requests have no answer, and count as slower than all that have")
+        if unread := one.detail.get("searched_own_words"):
+            told.append(
+                f"answers to {unread} item{'s' if unread > 1 else ''} could not be read, which e2e/score counts "
+                "as nothing found; timed is then a search for the shopper's own words"
+            )
+        found += [{"arm": arm, "text": f"{label}: {text}"} for text in told]
+    return found
+
+
 def kept(state: SweepState, choice: Choice) -> list[dict[str, Any]]:
     """A row for every limit of the SLO and every arm: ``arm label metric limit value kept why``."""
     slo = slo_of(state)
@@ -72,9 +92,7 @@ def kept(state: SweepState, choice: Choice) -> list[dict[str, Any]]:
 
 def write_grid(state: SweepState, content: Mapping[str, Any]) -> None:
     """Keep a grid's result in the run folder."""
-    part = state.folder / f"{GRID}.part"
-    part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(state.folder / GRID)
+    write_json(state.folder / GRID, content)
 
 
 def read_grid(state: SweepState) -> dict[str, Any] | None:

@@ -1,13 +1,15 @@
 """What the ledger knows of an arm as claims, and how far one arm is from another."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from analysis.claims import Claim, Relative, relative
 from sweeps.metrics import BY_NAME
 from tracking.ledger import Evaluation, SweepState
 
-DATA_OF = {
-    "latency": "latency requests",
-    "serving": "latency requests",
-}  # of what an evaluation was measured on, where that is no split
+REQUESTS = "latency requests"
+DATA_OF = {"latency": REQUESTS, "serving": REQUESTS}  # of what an evaluation was measured on, where that is no split
+MEDIAN = "latency/formulation_p50_s"
 
 
 def measured(state: SweepState, arm: str, metric: str, name: str | None = None) -> Claim | None:
@@ -26,9 +28,31 @@ def measured(state: SweepState, arm: str, metric: str, name: str | None = None) 
             rows = state.facts.get("data", {}).get(evaluation.split, {})
             data = DATA_OF.get(evaluation.split, evaluation.split)
             if rate := evaluation.detail.get("rate"):
-                data = f"{data} at {rate:g}/s"  # under load, and one at a time: not to be compared
+                data = _loaded(data, rate)
             return Claim(metric, name or arm, value, data, n, rows.get("sha256"))
     return None
+
+
+def served(grid: Mapping[str, Any] | None, kind: str, tp: int, name: str) -> Claim | None:
+    """The median time that a server of the grid takes for an answer, at the rate that all of its servers bore first.
+
+    Args:
+        grid: As ``analysis.latency.read_grid`` has it.
+        kind: Of the GPU.
+        tp: GPUs of the server.
+        name: What the claim calls it.
+    """
+    for point in grid["points"] if grid else ():
+        if (point["accelerator"], point["tp"]) == (kind, tp) and point["runs"]:
+            run = point["runs"][0]
+            value = run["metrics"].get(MEDIAN)
+            return None if value is None else Claim(MEDIAN, name, value, _loaded(REQUESTS, run["rate"]), run["n"])
+    return None
+
+
+def _loaded(data: str, rate: float) -> str:
+    """Requests under a load: figures at another one, or one request at a time, are not to be compared with theirs."""
+    return f"{data} at {rate:g}/s"
 
 
 def _evaluations(state: SweepState, arm: str) -> list[Evaluation]:

@@ -21,6 +21,7 @@ from analysis.confirmation import names
 from analysis.decision.bootstrap import estimate
 from analysis.decision.preference import Preference, Winner, strengths
 from analysis.plain import plain
+from recipes.files import write_json
 from sweeps.errors import InvalidInput, Problem
 from tracking.ledger import SweepState
 from tracking.meters.judge import Comparison, JudgeError, Panel, RubricJudge, identity, summary_of_pairs
@@ -102,9 +103,7 @@ def compare(state: SweepState, answers: Answers, judge: Judge, say: Say) -> dict
         contests.append(_contest(answers, first, second, judge))
     result: dict[str, Any] = plain(_result(state, answers, contests))
     write_pairs(state.folder, answers.split, [pair for contest in contests for pair in _pairs(answers, contest)])
-    draft = state.folder / f"{FILE}.part"
-    draft.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    draft.replace(state.folder / FILE)
+    write_json(state.folder / FILE, result)
     return result
 
 

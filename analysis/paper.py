@@ -13,7 +13,8 @@ import yaml
 from analysis.champion import choose
 from analysis.claims import Claim, Relative, facts
 from analysis.claims.prose import rounded
-from analysis.measured import change, measured
+from analysis.latency import read_grid
+from analysis.measured import change, measured, served
 from tracking.ledger import SweepState
 from tracking.state import BASE, INCUMBENT
 
@@ -117,16 +118,21 @@ def _content() -> dict[str, Any]:
 
 def paper_table(state: SweepState) -> list[Row]:
     """The rows of the paper's figures 6, 7 and 9, in their order, with what the sweep has for them."""
-    numbers = stated()
+    numbers, grid = stated(), read_grid(state)
     arms: dict[str | None, str | None] = {BASE: BASE, INCUMBENT: INCUMBENT, "champion": choose(state).champion}
     rows = []
     for table in _content()["tables"]:
         arm, against = table["arm"], table["against"]
         for row in table["rows"]:
-            ours, theirs = (
-                measured(state, found, row["metric"], role) if row["metric"] and (found := arms.get(role)) else None
-                for role in (arm["ours"], against["ours"])
-            )
+            roles = (arm["ours"], against["ours"])
+            if "grid" in row:
+                ours, theirs = (
+                    served(grid, kind, tp, role) for (kind, tp), role in zip(row["grid"], roles, strict=True)
+                )
+            else:
+                ours, theirs = (
+                    measured(state, found, row["metric"], role) if (found := arms.get(role)) else None for role in roles
+                )
             difference, why = _change(arm["ours"], ours, against["ours"], theirs)
             rows.append(
                 Row(

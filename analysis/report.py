@@ -1,7 +1,6 @@
 """The report: one self-contained HTML page of a sweep, to be opened by a double click, without a network."""
 
 import math
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from analysis.comparison import baseline, comparison, standing
 from analysis.figures import Scene
 from analysis.importance import Importance, importance
 from analysis.instrument import readings
-from analysis.latency import kept, limits_in_words, read_grid, stages
+from analysis.latency import kept, limits_in_words, notes, read_grid, stages
 from analysis.leaderboard import leaderboard
 from analysis.measured import change, measured
 from analysis.pairwise import WIN_RATE, read_pairwise
@@ -27,6 +26,7 @@ from analysis.parallel import parallel
 from analysis.plain import plain
 from analysis.rule import JSON_VALID, LOSS, QUALITY, RETRIEVAL, SCORE
 from analysis.scales import label, number, shorten
+from recipes.files import write_whole
 from sweeps.metrics import BY_NAME
 from tracking.ledger import SweepState, TrialState
 from tracking.meters.instrument import CLEAN
@@ -70,10 +70,7 @@ def write_report(state: SweepState, path: Path, choice: Choice | None = None) ->
     page = render(state, choice or choose(state))
     if wrong := check_page(page):
         raise AssertionError("\n".join(["the report is not written:", *map(str, wrong)]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(page, encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, [page])
     return path
 
 
@@ -362,6 +359,7 @@ def _latency(state: SweepState, choice: Choice) -> dict[str, Any] | None:
         "how": "Each stage by itself, in seconds, measured alone on the machine; in brackets 95 % intervals, whatever "
         "the distribution. – is not measured, or with too few requests to say: point at a row to read why."
         + (f" Good requests keep {_limits(grid)}; {_how_served(grid)}." if grid else ""),
+        "notes": [note["text"] for note in notes(state, choice) if note["arm"] in shown],
         "tables": tables,
     }
 

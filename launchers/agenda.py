@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from launchers import checkpoints
+from recipes.files import write_whole
 from sweeps.sweep import Sweep
 from sweeps.trial import Trial, make_trial
 from tracking.ledger import Ledger, State, SweepState, TrialState
@@ -91,7 +92,4 @@ def write_settings(folder: Path, trial: Trial) -> None:
     text = yaml.safe_dump(trial.settings, sort_keys=False)
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    write_whole(path, [text])

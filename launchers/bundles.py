@@ -80,6 +80,23 @@ def make_bundle(
     return {**made, "kept": beside}
 
 
+def exported(state: SweepState) -> Path:
+    """The folder of a sweep's champion as it was exported last.
+
+    Raises:
+        InvalidInput: It has no champion, or the bundle is not on this machine.
+    """
+    champion = (state.champion or {}).get("champion")
+    for export in reversed(state.exports):
+        if export["trial"] == champion and (folder := Path(export["folder"])).is_dir():
+            return folder
+    rule = "its champion is not exported on this machine" if champion else "it has no champion"
+    way_out = f"`podium champion {state.name}` says why"
+    if champion:
+        way_out = f"`podium export {state.name}` makes a bundle, and prints the folder to name in its place"
+    raise InvalidInput(Problem(state.name, rule, way_out))
+
+
 def _export(state: SweepState, trial: str, to: Path, *, merge: bool, numbered: bool) -> Path:
     options = [*(["--merge"] if merge else []), *(["--numbered"] if numbered else [])]
     return Path(_worker(["export", str(state.folder), str(to), trial, *options]).splitlines()[-1])

@@ -9,14 +9,15 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from analysis.answers import stored
-from launchers.latency_grid import Point
+from launchers.bundles import exported
+from launchers.latency_grid import Point, of_endpoint
 from launchers.model_server import Command, command_of
 from launchers.pools import load_pools
 from recipes.data.rows import checked_rows, read_jsonl
 from sweeps.errors import InvalidInput, Problem, nearest
 from sweeps.facts import Pool
 from sweeps.fields import duration_s
-from sweeps.latency import NEEDED, Latency, of_requests
+from sweeps.latency import NEEDED, Latency
 from tracking.ledger import SweepState
 from tracking.meters.latency.aiperf import INSTALL, find_aiperf
 
@@ -57,38 +58,42 @@ def limits_of(slo: Sequence[str] | None) -> dict[str, str] | None:
     return found
 
 
-def check_grid(latency: Latency, runs: int) -> None:
+def check_grid(latency: Latency, runs: int, serve: str) -> None:
     """Whether a grid can say anything.
 
     Raises:
-        InvalidInput: There is no rate, no limit on a request, or too few requests to tell whether a rate keeps them.
+        InvalidInput: There is no rate, no limit on a request, or too few requests to tell whether a rate keeps them; or
+            the server is started by no command, or by one that does not tell it where to listen.
     """
+    command_of(serve, {}, 0)
+    if "{port}" not in serve:
+        rule = f"must say where the server listens, but got {serve!r}"
+        raise InvalidInput(Problem("--serve", rule, "docs/latency.md says how"))
     if latency.rate is None:
         raise InvalidInput(Problem("--rate", "a load needs the rate at which requests arrive", "--rate 5/s"))
-    limits = of_requests(latency.slo)
+    limits = of_endpoint(latency.slo)
     if not limits:
         rule = "goodput counts requests that keep a limit, and none is on formulation or ttft"
         raise InvalidInput(Problem("--slo", rule, "--slo formulation_p95=2s"))
-    least = max(NEEDED[int(name.rpartition("_p")[2])] for name in latency.slo if of_requests({name: latency.slo[name]}))
+    least = max(NEEDED[int(name.rpartition("_p")[2])] for name in limits)
     if runs > 1 and latency.requests < least:
         rule = f"whether a rate keeps the SLO takes {least} requests, but got {latency.requests}"
         raise InvalidInput(Problem("--requests", rule, f"--requests {least}"))
 
 
 def points_of(state: SweepState, latency: Latency) -> list[Point]:
-    """The grid's points; the pools are those that the sweep has recorded, then those that ship.
+    """The grid's points; the pools are those that the sweep has recorded, then those beside its YAML, and that ship.
 
     Raises:
         InvalidInput: No pool has an accelerator.
     """
-
     own = {name: Pool.model_validate(pool) for name, pool in state.facts.get("pools", {}).items()}
-    pools = {**load_pools(Path("pools")), **own}
+    pools = {**load_pools(Path(state.facts.get("base_dir", ".")) / "pools"), **own}
     kinds = {pool.accelerator: pool for pool in reversed(pools.values()) if pool.accelerator}
     unknown = [name for name in latency.accelerators if name not in kinds]
     if unknown:
         rule = f'no pool has accelerator "{unknown[0]}"'
-        raise InvalidInput(Problem("evaluate.latency.accelerators", rule, nearest(unknown[0], tuple(kinds))))
+        raise InvalidInput(Problem("--accelerators", rule, nearest(unknown[0], tuple(kinds))))
     chosen = [kinds[name] for name in latency.accelerators] or list(own.values())
     return [Point(tp, pool) for pool in chosen for tp in latency.tp]
 
@@ -99,14 +104,7 @@ def bundle_of(state: SweepState, serve: str) -> str:
     Raises:
         InvalidInput: There is none on this disk.
     """
-    if "{bundle}" not in serve:
-        return ""
-    champion = (state.champion or {}).get("champion")
-    exports = [one["to"] for one in state.exports if one["trial"] == champion and Path(one["to"]).is_dir()]
-    if not exports:
-        rule = f"{{bundle}} is the champion's bundle, and {state.name} has none on this disk"
-        raise InvalidInput(Problem("--serve", rule, f"`podium export {state.name}` makes it"))
-    return str(exports[-1])
+    return str(exported(state)) if "{bundle}" in serve else ""
 
 
 def server_of(serve: str, bundle: str, point: Point, port: int) -> Command:

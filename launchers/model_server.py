@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from sweeps.errors import PodiumError
+from sweeps.errors import InvalidInput, PodiumError, Problem
 
 READY_S = 900.0  # a large model is read from a disk and compiled for
 STOP_S = 20.0
@@ -61,9 +61,19 @@ def command_of(template: str, values: Mapping[str, object], port: int) -> Comman
         template: As in a shell, without its variables and pipes. Other braces, as of JSON, stay.
         values: By the name within the braces; ``port`` is there too.
         port: Where it is to listen.
+
+    Raises:
+        InvalidInput: The template is no command.
     """
+    try:
+        written = shlex.split(template)
+    except ValueError as error:
+        problem = Problem("--serve", f"must be a command, but got {template!r}: {str(error).lower()}")
+        raise InvalidInput(problem) from None
+    if not written:
+        raise InvalidInput(Problem("--serve", "must be a command, but is empty"))
     words = []
-    for word in shlex.split(template):
+    for word in written:
         for name, value in {**values, "port": port}.items():
             word = word.replace(f"{{{name}}}", str(value))
         words.append(word)

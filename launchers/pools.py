@@ -4,11 +4,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from launchers.prices import named_price, read_prices, shipped_prices
-from launchers.problems import in_words
+from launchers.problems import in_words, read_block
 from sweeps.errors import InvalidInput, Problem
 from sweeps.facts import Pool, Speed
 from sweeps.pricing import Price
@@ -38,12 +37,7 @@ def load_pools(extra: Path | None = None, prices: Path | None = None) -> dict[st
 
 
 def _load(path: Path, known: dict[str, Price], own: Price | None) -> Pool:
-    try:
-        content = yaml.safe_load(path.read_bytes())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidInput(Problem(str(path), f"is not YAML: {' '.join(str(error).split())}")) from None
-    if not isinstance(content, dict):
-        raise InvalidInput(Problem(str(path), "must be a block of keys", f"as in {SHIPPED / 'cpu.yaml'}"))
+    content = read_block(path, f"a pool has the keys of {SHIPPED / 'cpu.yaml'}")
     price = own or content.get("price")
     if isinstance(price, str):
         price = named_price(price, known, path)

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
-from launchers.problems import in_words
+from launchers.problems import in_words, read_block
 from sweeps.errors import InvalidInput, Problem, nearest
 from sweeps.pricing import Price
 
 SHIPPED = Path(__file__).parent / "prices"
+_ENTRY = "name: {usd_per_hour: 3.85, date: 2026-09-25, source: the price list}"
 
 
 def shipped_prices() -> dict[str, Price]:
@@ -23,24 +23,16 @@ def read_prices(path: Path) -> dict[str, Price]:
     Raises:
         InvalidInput: It cannot be read, or an entry is not as it must be; all that is wrong is told at once.
     """
-    try:
-        content = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise InvalidInput(Problem(str(path), f"the price list cannot be read: {error.strerror}")) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidInput(Problem(str(path), f"is not YAML: {' '.join(str(error).split())}")) from None
-    way_out = "name: {usd_per_hour: 3.85, date: 2026-09-25, source: the price list}"
-    if not isinstance(content, dict) or not content:
-        raise InvalidInput(Problem(str(path), "must be a block of prices by name", way_out))
+    content = read_block(path, _ENTRY)
     prices, problems = dict[str, Price](), list[Problem]()
     for name, entry in content.items():
         if not isinstance(entry, dict):
-            problems.append(Problem(str(name), "must be a block of keys", way_out))
+            problems.append(Problem(name, "must be a block of keys", _ENTRY))
             continue
         try:
-            prices[str(name)] = Price.model_validate(entry)
+            prices[name] = Price.model_validate(entry)
         except ValidationError as error:
-            problems += [in_words(detail, Price, str(name)) for detail in error.errors(include_url=False)]
+            problems += [in_words(detail, Price, name) for detail in error.errors(include_url=False)]
     if problems:
         raise InvalidInput(problems, str(path))
     return prices

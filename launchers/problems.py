@@ -1,11 +1,30 @@
-"""What pydantic finds wrong in a file of pools or prices, in our words."""
+"""Files of pools and prices: read as a sweep's YAML is, and what pydantic finds wrong in them, in our words."""
 
 import reprlib
+from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from sweeps.errors import Problem, nearest
+from sweeps.errors import InvalidInput, Problem, nearest
+from sweeps.source import read_source
+
+
+def read_block(path: Path, needed: str) -> dict[str, Any]:
+    """The keys of a YAML file.
+
+    Args:
+        path: The file.
+        needed: What it must have, for messages.
+
+    Raises:
+        InvalidInput: It cannot be read, or is no block of keys.
+    """
+    source = read_source(path, needed=needed)
+    if source.problems:
+        raise InvalidInput(source.problems, str(path))
+    return source.values
 
 
 def in_words(detail: ErrorDetails, model: type[BaseModel], prefix: str = "", **blocks: type[BaseModel]) -> Problem:

@@ -14,6 +14,7 @@ from launchers.build import Built
 from launchers.versions import changes, kept
 from recipes.bases import locate
 from recipes.data import splits
+from recipes.files import write_whole
 from recipes.schema import Recipe
 from sweeps.errors import InvalidInput, Problem
 from sweeps.plan import plan
@@ -81,9 +82,7 @@ def _keep_yaml(built: Built, folder: Path, number: int) -> None:
     path, before = folder / "spec.yaml", folder / f"spec-{number - 1}.yaml"
     if number > 1 and path.exists() and not before.exists():
         shutil.copyfile(path, before)
-    part = path.with_suffix(".part")
-    part.write_text(built.text, encoding="utf-8")
-    part.replace(path)
+    write_whole(path, [built.text])
 
 
 def sweep_event(built: Built, paths: dict[str, Path]) -> dict[str, Any]:
@@ -164,8 +163,5 @@ def validation_file(paths: dict[str, Path], rows: int | None) -> Path:
     cut = paths["validation"].with_name(f"validation-{rows}.jsonl")
     if not cut.exists():
         with paths["validation"].open(encoding="utf-8") as file:
-            lines = [line for line, _ in zip(file, range(rows), strict=False)]
-        part = cut.with_suffix(f".{os.getpid()}.part")
-        part.write_text("".join(lines), encoding="utf-8")
-        part.replace(cut)
+            write_whole(cut, (line for line, _ in zip(file, range(rows), strict=False)))
     return cut

@@ -51,14 +51,14 @@ def metric_of(limit: str) -> str:
 
 
 def rate_per_s(value: Any) -> Any:
-    """``5/s``, ``300/min`` or a number of requests a second, in requests a second."""
+    """``5/s``, ``300/min``, ``5`` or a number of requests a second, in requests a second."""
     if not isinstance(value, str):
         return value
-    match = re.fullmatch(rf"\s*{_NUMBER}\s*/\s*([a-z]+)\s*", value)
-    if match is None or match[2] not in _PER_S:
+    match = re.fullmatch(rf"\s*{_NUMBER}\s*(?:/\s*([a-z]+)\s*)?", value)
+    if match is None or (match[2] or "s") not in _PER_S:
         way = "write 5/s, 300/min or a number of requests a second"
         raise broken_rule(f"must be a rate, but got {quote(value)}", way)
-    return float(match[1]) / _PER_S[match[2]]
+    return float(match[1]) / _PER_S[match[2] or "s"]
 
 
 class Limit(Block):

@@ -6,17 +6,12 @@ Every price has a date and a source, so that a dollar figure can say what it res
 import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from sweeps.fields import Amount, Block, Count, Text, broken_rule
 from sweeps.grammar import quote
 
 OLD_DAYS = 90  # a price of this age may have moved: those of GPUs have moved by 14 % within weeks
-
-
-def _day(value: Any) -> Any:
-    """YAML reads 2026-11-25 as a date."""
-    return value.isoformat() if isinstance(value, datetime.date) else value
 
 
 def _date(value: str) -> str:
@@ -26,7 +21,7 @@ def _date(value: str) -> str:
         raise broken_rule(f"must be a date, but got {quote(value)}", "write it like 2026-11-25") from None
 
 
-Day = Annotated[str, BeforeValidator(_day), AfterValidator(_date)]
+Day = Annotated[str, AfterValidator(_date)]
 
 
 def _not_free(value: Any, way_out: str) -> Any:

@@ -100,8 +100,11 @@ class Source:
         return value if isinstance(value, dict) else {}
 
 
-def read_source(path: Path, overrides: Sequence[str] = ()) -> Source:
+def read_source(path: Path, overrides: Sequence[str] = (), needed: str = NEEDED) -> Source:
     """Read a sweep YAML and put overrides on top.
+
+    Args:
+        needed: What such a file must have, for whoever gives another one.
 
     Raises:
         InvalidInput: The file cannot be read, or is no YAML mapping. Keys written twice and wrong overrides are in
@@ -126,13 +129,13 @@ def read_source(path: Path, overrides: Sequence[str] = ()) -> Source:
         line = data[: error.start].count(b"\n") + 1
         rule = f"must be UTF-8, but byte {error.start} is 0x{data[error.start]:02x}"
         raise _unreadable(name, rule, line, "convert it with `iconv -t UTF-8`") from None
-    source = parse_source(text, name)
+    source = parse_source(text, name, needed)
     values, overridden, problems = apply_overrides(source.values, overrides)
     return replace(source, values=values, overridden=overridden, problems=(*source.problems, *problems))
 
 
-def parse_source(text: str, name: str = "sweep.yaml") -> Source:
-    """Read the text of a sweep YAML.
+def parse_source(text: str, name: str = "sweep.yaml", needed: str = NEEDED) -> Source:
+    """Read the text of a sweep YAML; see :func:`read_source`.
 
     Raises:
         InvalidInput: It is no YAML mapping.
@@ -141,9 +144,9 @@ def parse_source(text: str, name: str = "sweep.yaml") -> Source:
     try:
         root = yaml.compose(text, Loader=_Loader)
         if root is None:
-            raise _unreadable(name, "is empty", hint=NEEDED)
+            raise _unreadable(name, "is empty", hint=needed)
         if not isinstance(root, yaml.MappingNode):
-            raise _unreadable(name, "must be a mapping of keys to values", root.start_mark.line + 1, NEEDED)
+            raise _unreadable(name, "must be a mapping of keys to values", root.start_mark.line + 1, needed)
         values = reader.build(root, (), 0)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

@@ -162,7 +162,9 @@ def _allocation(state: SweepState, found: "Spending") -> Iterator[str]:
         used = sum(share.unit_s for kind, share in found.pools[name].items() if kind != "idle")
         working = f", {used / held:.1%} of it at work" if held else ""
         yield f"{name}: {held:,.0f} unit-seconds were held over {many}{working}"
-    if found.covered is not None:
+    if found.covered is None:
+        yield "what was held is not in the ledger, so that nobody knows whether the shares add up to it"
+    else:
         goes_on = ", of which the idle time is not charged yet" if state.ended is None else ""
         yield f"the shares add up to {found.covered:.1%} of what was held{goes_on}"
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from launchers import home
-from launchers.commands.options import Output, SweepName
+from launchers.commands.options import Output, SweepName, require_url
 from launchers.completion import sweep_names, trial_names
 from launchers.output import Format, say, show_csv, show_json, show_table
 from sweeps.errors import InvalidInput, NoChampion, Problem
@@ -122,8 +122,8 @@ def verify(
     from launchers.bundle_worker import Served, verify_bundle
     from recipes.objects import is_url
 
-    if endpoint is not None and not endpoint.startswith(("http://", "https://")):
-        raise InvalidInput(Problem("--endpoint", f"must be a URL, but got {endpoint!r}", "http://127.0.0.1:8000/v1"))
+    if endpoint is not None:
+        require_url("--endpoint", endpoint)
     served = Served(endpoint, model) if endpoint is not None else None
     if is_url(bundle):
         with fetched(bundle) as copy:

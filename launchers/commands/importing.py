@@ -1,5 +1,6 @@
 """``podium data import``: public data sets of product search, as a catalogue, labels and rows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,7 +35,7 @@ def wands(
     """
     from recipes.shopping.wands import GRADES, import_wands
 
-    _tell(import_wands(source, to), "[title, category, description]", GRADES["Exact"])
+    _tell(import_wands(source, to), ("title", "category", "description"), GRADES["Exact"])
 
 
 @app.command()
@@ -51,11 +52,13 @@ def esci(
     """
     from recipes.shopping.esci import GRADES, import_esci
 
-    _tell(import_esci(source, to, locale, small=not full), "[title, brand, description]", GRADES["E"])
+    _tell(import_esci(source, to, locale, small=not full), ("title", "brand", "description"), GRADES["E"])
 
 
-def _tell(found: "Imported", text: str, best: int) -> None:
-    """What was written, and the lines of a sweep that use it."""
+def _tell(found: "Imported", text: Sequence[str], best: int) -> None:
+    """What was written, and the lines of a sweep that use it; ``text`` are the columns that are searched."""
+    import yaml
+
     from recipes.shopping.importing import LABELS, PRODUCTS, RECORD, ROWS
 
     for what, digest in found.sources.items():
@@ -70,12 +73,8 @@ def _tell(found: "Imported", text: str, best: int) -> None:
     ):
         say(f"wrote {found.folder / name}: {f'{count:,} ' if count else ''}{what}")
     say("a sweep uses them with:")
-    print(
-        f"set: {{data.builtin: null, data.path: {found.folder / ROWS}, data.group: null, data.rows: null}}\n"
-        "evaluate:\n"
-        "  pipeline:\n"
-        f"    catalogue: {found.folder / PRODUCTS}\n"
-        f"    columns: {{text: {text}}}\n"
-        f"    labels: {found.folder / LABELS}\n"
-        f"    relevant: {best}"
-    )
+    table = {"catalogue": str(found.folder / PRODUCTS), "columns": {"text": list(text)}}
+    rows = {"data.builtin": None, "data.path": str(found.folder / ROWS), "data.group": None, "data.rows": None}
+    labels = {"labels": str(found.folder / LABELS), "relevant": best}
+    block = {"set": rows, "evaluate": {"pipeline": {**table, **labels}}}
+    print(yaml.safe_dump(block, sort_keys=False, allow_unicode=True, default_flow_style=None, width=1000), end="")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from launchers import home
-from launchers.commands.options import Output
+from launchers.commands.options import Output, require_url
 from launchers.completion import sweep_names
 from launchers.output import Format, say, show, show_table
 from sweeps.errors import InvalidInput, PodiumError, Problem, ServiceUnreachable
@@ -89,10 +89,10 @@ def latency(
     given: dict[str, Any] = {"rate": rate, "requests": requests, "warmup": warmup, "slo": limits_of(slo)}
     given |= {"tp": tp, "accelerators": accelerators}
     if target is not None and "://" in target:
-        if serve is not None:
-            raise InvalidInput(
-                Problem("--serve", "serves the champion of a sweep, and a URL was given", "leave it out")
-            )
+        require_url("[SWEEP|URL]", target)
+        of_grid = {"--serve": serve, "--tp": tp, "--accelerators": accelerators, "--runs": runs if runs > 1 else None}
+        if meant := [name for name, value in of_grid.items() if value is not None]:
+            raise InvalidInput(Problem(meant[0], "is for the champion of a sweep, and a URL was given", "leave it out"))
         _endpoint(target, settings({}, given), rows, model, api_key_env, output)
         return
     from analysis.frame import open_sweep
@@ -120,11 +120,11 @@ def latency(
 def _sweep(state: SweepState, output: Format) -> None:
     """What was measured, from the ledger."""
     from analysis.champion import choose
-    from analysis.latency import kept, read_grid, stages
+    from analysis.latency import kept, notes, read_grid, stages
 
     choice = choose(state)
-    rows, limits, grid = stages(state, choice), kept(state, choice), read_grid(state)
-    content = {"sweep": state.name, "stages": rows, "slo": limits, "grid": grid}
+    rows, limits, grid, told = stages(state, choice), kept(state, choice), read_grid(state), notes(state, choice)
+    content = {"sweep": state.name, "stages": rows, "notes": told, "slo": limits, "grid": grid}
     if not rows and output is Format.TABLE:
         say(f"nobody was timed in {state.name}: evaluate.latency.top says how many of the best are")
     if output is not Format.TABLE:
@@ -133,6 +133,8 @@ def _sweep(state: SweepState, output: Format) -> None:
     if rows:
         caption = "; ".join(dict.fromkeys(str(row["load"]) for row in rows if row["load"]))
         show_table(f"{state.name}: latency, stage by stage", rows, _STAGES, caption)
+        for note in told:
+            print(note["text"])
     if limits:
         show_table(f"{state.name}: the SLO", limits, _LIMITS)
     if grid:
@@ -144,6 +146,7 @@ def _endpoint(
 ) -> None:
     """A load on an endpoint."""
     import os
+    import shutil
     import tempfile
 
     from launchers.latency_inputs import asked_of_file, bodies_of, require_aiperf
@@ -162,9 +165,10 @@ def _endpoint(
     program, asked = require_aiperf(), asked_of_file(rows)
     load = Load(url, model or sole_model(url), latency.rate, latency.requests, latency.warmup, api_key_env=api_key_env)
     say(f"{load.words}, {load.requests} requests after {load.warmup} to warm up …")
-    with tempfile.TemporaryDirectory(prefix="podium-latency-") as folder:
-        bodies = [{**body, "model": load.model} for body in bodies_of(asked, TOKENS)]
-        result = measure_endpoint(program, load, bodies, Path(folder) / "aiperf", latency.slo)
+    folder = Path(tempfile.mkdtemp(prefix="podium-latency-"))  # stays where AIPerf fails: its own words are in it
+    bodies = [{**body, "model": load.model} for body in bodies_of(asked, TOKENS)]
+    result = measure_endpoint(program, load, bodies, folder / "aiperf", latency.slo)
+    shutil.rmtree(folder)
     missing = result.detail.get("missing", {})
     found = verdicts(latency.slo, result.metrics, missing)
     content = {
@@ -218,12 +222,13 @@ def _grid(
     )
     from tracking.meters.latency.aiperf import Load
 
-    check_grid(latency, runs)
+    check_grid(latency, runs, serve)
+    bundle = bundle_of(state, serve)
     require_aiperf()
     points = points_of(state, latency)
     asked = asked_of_file(rows) if rows else asked_of_sweep(state)
     bench = Bench(
-        servers=partial(server_of, serve, bundle_of(state, serve)),
+        servers=partial(server_of, serve, bundle),
         load=Load("", model or "", latency.rate or 0.0, latency.requests, latency.warmup),
         bodies=bodies_of(asked, state.recipe.get("generate", {}).get("max_new_tokens", TOKENS)),
         slo=latency.slo,

@@ -7,6 +7,7 @@ import typer
 
 from launchers.completion import settings, sweep_names, trial_names
 from launchers.output import Format
+from sweeps.errors import InvalidInput, Problem
 
 SweepFile = Annotated[Path, typer.Argument(help="The sweep's YAML file.", metavar="SWEEP.yaml")]
 Overrides = Annotated[
@@ -29,3 +30,13 @@ TrialName = Annotated[
 ]
 Output = Annotated[Format, typer.Option("-o", "--output", help="How to print the result.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Yes, more than 10,000 trials are meant.")]
+
+
+def require_url(where: str, text: str) -> None:
+    """Refuse what is no address of an endpoint.
+
+    Raises:
+        InvalidInput: Naming the argument.
+    """
+    if not text.startswith(("http://", "https://")):
+        raise InvalidInput(Problem(where, f"must be a URL, but got {text!r}", "http://127.0.0.1:8000/v1"))

@@ -42,7 +42,7 @@ def paper_table(
     """Print a sweep in the layout of the paper's figures 6, 7 and 9, beside the paper's own numbers.
 
     Below stands what the paper's numbers say of each other. NFT, without fine-tuning, is the untouched base, SFT the
-    champion, and the paper's base model the incumbent.
+    champion, and the paper's base model the incumbent. Figure 7 is the champion on the grid of podium latency --serve.
 
     [dim]podium paper-table
     podium paper-table commerce-sft -o md > table.md[/]

@@ -2,9 +2,9 @@
 
 import datetime
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from launchers.output import Format, money, say, show
@@ -12,6 +12,7 @@ from launchers.pools import load_pools
 from launchers.problems import in_words
 from sweeps.errors import InvalidInput, Problem, nearest
 from sweeps.facts import Pool
+from sweeps.grammar import GrammarError, parse_value
 from sweeps.pricing import Price, Traffic
 from tracking.ledger import SweepState
 from tracking.meters.serving_cost import HOURS_A_MONTH
@@ -54,7 +55,8 @@ def show_serving(state: SweepState, changes: Sequence[str], prices: Mapping[str,
         {"rests on": "rests on"} if output is Format.TABLE else {key: key for key in ("by", "n", "why", "change")}
     )
     content = {"traffic": traffic.model_dump(mode="json"), "pool": pool.model_dump(mode="json"), "arms": rows}
-    show(content, rows, columns, output, f"{state.name}: a month of serving", _assumed(traffic, pool, unit))
+    caption = _assumed(traffic, pool, unit, next(iter(state.facts.get("pools", {})), pool.name))
+    show(content, rows, columns, output, f"{state.name}: a month of serving", caption)
     if output is not Format.TABLE:
         return
     for one in served:
@@ -65,12 +67,14 @@ def show_serving(state: SweepState, changes: Sequence[str], prices: Mapping[str,
         say(note)
 
 
-def _assumed(traffic: Traffic, pool: Pool, unit: str) -> str:
+def _assumed(traffic: Traffic, pool: Pool, unit: str, measured: str) -> str:
+    """What the dollars rest on; ``measured`` is the pool that the arms were timed on."""
     least = f", at least {traffic.min_replicas}" if traffic.min_replicas > 1 else ""
     units = f"{traffic.gpus_per_replica} {unit}{'s' if traffic.gpus_per_replica > 1 else ''} of {pool.name}"
     return (
         f"peak {traffic.peak_rps:g} requests/s with {traffic.headroom:.0%} head room{least}; {units} a replica; "
         f"{HOURS_A_MONTH} hours a month; a thousand requests at a mean of {traffic.mean_rps:g} requests/s"
+        + (f"; measured on {measured}, and taken for as fast on {pool.name}" if measured != pool.name else "")
     )
 
 
@@ -81,7 +85,10 @@ def _traffic(state: SweepState, changes: Sequence[str]) -> Traffic:
         if not equals or key not in Traffic.model_fields:
             rule = f"must be a key of traffic and its value, but got {change!r}"
             raise InvalidInput(Problem("--traffic", rule, nearest(key, tuple(Traffic.model_fields))))
-        values[key] = yaml.safe_load(text)
+        try:
+            values[key] = parse_value(text)
+        except GrammarError as error:
+            raise InvalidInput(Problem(f"--traffic {key}", error.rule, error.hint)) from None
     if not values:
         way_out = "say --traffic peak_rps=50 --traffic mean_rps=20, or write traffic: in the sweep's YAML"
         raise InvalidInput(Problem("--serving", "the sweep states no traffic", way_out))
@@ -97,8 +104,10 @@ def _pool(state: SweepState, traffic: Traffic, prices: Mapping[str, Price]) -> P
     told = [*state.facts.get("pools", {}).values(), *filter(None, [state.facts.get("serving")])]
     known = {pool["name"]: Pool.model_validate(pool) for pool in told}
     name = traffic.pool or next(iter(known), "cpu")
-    known = known if name in known else load_pools()
+    known = known if name in known else load_pools(Path(state.facts.get("base_dir", ".")) / "pools")
     if name not in known:
         raise InvalidInput(Problem("--traffic", f'unknown pool "{name}"', nearest(name, tuple(known))))
-    pool = known[name]
-    return pool.model_copy(update={"price": prices[name]}) if name in prices else pool
+    if prices and name not in prices:
+        rule = f"has no entry for {name}, the pool to serve on"
+        raise InvalidInput(Problem("--prices", rule, f"entries it has: {', '.join(prices)}"))
+    return known[name].model_copy(update={"price": prices[name]}) if prices else known[name]

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -18,6 +19,7 @@ from launchers.serving.log import RequestLog
 from launchers.serving.protocol import ApiError, ChatRequest, parse
 from recipes.generation import schema_problem
 from recipes.serving.asking import End, Event, Failure, Question, Reason, Sampling
+from recipes.serving.choosing import SchemaError
 from recipes.serving.scheduler import Busy, Scheduler
 
 RETRY_AFTER_S = 1
@@ -62,11 +64,12 @@ def create_app(scheduler: Scheduler, defaults: Defaults, log: RequestLog | None 
         Route("/health", api.health),
         Route("/metrics", api.metrics),
     ]
+    there = ", ".join(f"{'POST' if one.endpoint == api.chat else 'GET'} {one.path}" for one in routes)
 
     async def not_there(request: Request, error: Exception) -> Response:
-        status = getattr(error, "status_code", 404)
-        told = f"{request.method} {request.url.path} is not served; there are " + ", ".join(one.path for one in routes)
-        return JSONResponse(ApiError(status, told).body(), status)
+        assert isinstance(error, HTTPException), "starlette's own, of a place or a method that is not there"
+        told = ApiError(error.status_code, f"{request.method} {request.url.path} is not served; there are {there}")
+        return JSONResponse(told.body(), told.status, error.headers)
 
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: not_there, 405: not_there})
 
@@ -103,6 +106,8 @@ class _Answer:
             if isinstance(event, Failure):
                 if isinstance(event.error, ApiError):
                     raise event.error
+                if isinstance(event.error, SchemaError):
+                    raise _no_schema(str(event.error))
                 told = " ".join(str(event.error).split())[:300]
                 raise ApiError(500, f"{type(event.error).__name__}: {told}", "server_error", type="server_error")
             self.first_s = at if self.first_s is None else self.first_s
@@ -216,9 +221,7 @@ class _Api:
             told = f"The model `{asked.model}` does not exist; there are {', '.join(models.names)}"
             raise ApiError(404, told, "model_not_found", "model")
         if schema is not None and (problem := schema_problem(models.tokenizer, schema)):
-            raise ApiError(
-                400, f"nothing can be forced into this schema: {problem}", "invalid_value", "response_format"
-            )
+            raise _no_schema(problem)
         if schema is not None and (asked.ignore_eos or asked.min_tokens):
             told = "min_tokens and ignore_eos do not go with a schema, which says where an answer ends"
             raise ApiError(400, told, "invalid_value", "response_format")
@@ -232,6 +235,9 @@ class _Api:
         except Exception as error:  # a template refuses an order of roles in its own words
             raise ApiError(400, f"the model's chat template refuses it: {error}", "invalid_value", "messages") from None
         limit = asked.limit or self._defaults.max_new_tokens
+        if asked.min_tokens > limit:
+            told = f"min_tokens must be at most the tokens of the answer, {limit}, but got {asked.min_tokens}"
+            raise ApiError(400, told, "invalid_value", "min_tokens")
         if models.context is not None:
             room = models.context - len(ids)
             if room < (asked.limit or 1):
@@ -274,15 +280,24 @@ class _Api:
 
 async def _body(request: Request) -> Any:
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MOST_BYTES:
-            raise ApiError(413, f"the request has more than {MOST_BYTES:,} bytes")
-        parts.append(part)
     try:
-        return json.loads(b"".join(parts))
+        async for part in request.stream():
+            size += len(part)
+            if size > MOST_BYTES:
+                raise ApiError(413, f"the request has more than {MOST_BYTES:,} bytes")
+            parts.append(part)
+    except ClientDisconnect:
+        raise ApiError(CLIENT_GONE, "the client has gone away") from None
+    try:
+        body = json.loads(b"".join(parts))
+        json.dumps(body, ensure_ascii=False).encode()  # JSON can escape half of a character, and no text can hold it
     except (ValueError, RecursionError) as error:
         raise ApiError(400, f"the body is not JSON: {error}") from None
+    return body
+
+
+def _no_schema(problem: str) -> ApiError:
+    return ApiError(400, f"nothing can be forced into this schema: {problem}", "invalid_value", "response_format")
 
 
 def _event(content: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from analysis.store import fetched
 from analysis.verify import check_base, verify
 from launchers import home
 from launchers.bundle_worker import read_certificate, recipe_of
+from launchers.bundles import exported
 from launchers.incumbent import check_bundle
 from recipes import adapters, bases
 from recipes.objects import is_url
@@ -87,13 +88,7 @@ def _folder(where: str | None) -> Path:
             sweeps = sorted(one.name for one in home.home().glob("runs/*") if one.is_dir())
             hint = nearest(where, sweeps) if sweeps and "/" not in where else "give the folder of an exported champion"
             raise InvalidInput(Problem(where, "no such folder, and no sweep of this name", hint))
-    state = open_sweep(where, home.home())
-    for export in reversed(state.exports):
-        if (folder := Path(export["folder"])).is_dir():
-            return folder
-    raise InvalidInput(
-        Problem(state.name, "its champion is not exported on this machine", f"`podium export {state.name}` does it")
-    )
+    return exported(open_sweep(where, home.home()))
 
 
 def _checked(folder: Path, name: str, base: str | None) -> Bundle:

@@ -1,6 +1,7 @@
 """Serving a bundle on this machine until somebody ends it."""
 
 import errno
+import ipaddress
 import os
 import socket
 from collections.abc import Mapping
@@ -58,7 +59,10 @@ def run(bundle: Bundle, more: Mapping[str, Path], settings: Settings) -> None:
                 lifespan="on",
             )
             host, port = listener.getsockname()[:2]
-            _announce(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1", [CHAMPION, *more], schema is not None)
+            names = [CHAMPION, *more, bundle.base_name]
+            _announce(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1", names, schema is not None)
+            if not ipaddress.ip_address(host).is_loopback:
+                say(f"listening at {host}, for others too: there are no keys, so whoever reaches it may ask")
             uvicorn.Server(config).run(sockets=[listener])
 
 

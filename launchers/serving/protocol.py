@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 MOST_TOKENS = 1_000_000
 
@@ -52,7 +52,7 @@ class ApiError(Exception):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Text(_Part):
@@ -67,6 +67,12 @@ class Message(_Part):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[Text]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, value: Any) -> Any:
+        """Clients send an answer back as they hold it: with null for the refusal and the tool calls it has not."""
+        return _told(value) if isinstance(value, dict) else value
 
     def plain(self) -> dict[str, str]:
         """As chat templates take it."""
@@ -154,16 +160,26 @@ def parse(body: Any) -> ChatRequest:
         if body.get(name) is not None and body[name] not in neutral:
             told = f"{name} is not supported: it would change the answer, and must be {neutral[0]!r} or left out"
             raise ApiError(400, f"{told}, but got {_shown(body[name])}", "unsupported_parameter", name)
-    kept = {key: value for key, value in body.items() if key not in NEUTRAL and key not in IDLE}
+    kept = {key: value for key, value in _told(body).items() if key not in NEUTRAL and key not in IDLE}
     try:
-        return ChatRequest.model_validate(kept)
+        request = ChatRequest.model_validate(kept)
     except ValidationError as error:
         raise _refused(error) from None
+    if None not in (limits := (request.max_tokens, request.max_completion_tokens)) and len(set(limits)) > 1:
+        told = f"max_tokens and max_completion_tokens must be the same, but got {limits[0]} and {limits[1]}"
+        raise ApiError(400, told, "invalid_value", "max_tokens")
+    return request
+
+
+def _told(block: Mapping[str, Any]) -> dict[str, Any]:
+    """A block without its nulls: what is null is not said."""
+    return {key: value for key, value in block.items() if value is not None}
 
 
 def _refused(error: ValidationError) -> ApiError:
-    first = error.errors()[0]
-    param = ".".join(str(part) for part in first["loc"] if part not in ("str", "list[Text]"))
+    # Of a text or a list of parts, the deepest error is of the form that was sent.
+    first = max(error.errors(), key=lambda one: len(one["loc"]))
+    param = ".".join(str(part) for part in first["loc"] if part not in ("str", "list[Text]", "list[str]"))
     if first["type"] == "extra_forbidden":
         return ApiError(400, f"{param} is not supported", "unsupported_parameter", param)
     got = "" if first["type"] == "missing" else f", but got {_shown(first['input'])}"

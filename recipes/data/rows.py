@@ -17,7 +17,7 @@ ROLES = ("system", "user", "assistant")
 PAIRS = (("prompt", "completion"), ("question", "answer"), ("prompt", "response"))
 MAX_PROBLEMS = 20
 NEAR = 20  # characters that a message quotes on each side of the place where a line is wrong
-_HALF_PAIR = re.compile("[\ud800-\udfff]")  # JSON can escape one, but no encoding can write it
+HALF_PAIR = re.compile("[\ud800-\udfff]")  # JSON can escape one, but no encoding can write it
 
 
 def canonical(content: Any) -> str:
@@ -100,7 +100,7 @@ def to_chat(row: Any) -> dict[str, Any]:
         row = {key: value for key, value in row.items() if key not in pair}
     for key, value in row.items():
         # Whoever writes the row again, or hashes it, needs all of it to have an encoding.
-        if key != "messages" and _HALF_PAIR.search(json.dumps([key, value], ensure_ascii=False)):
+        if key != "messages" and HALF_PAIR.search(json.dumps([key, value], ensure_ascii=False)):
             raise ValueError(f"the field {key!r} holds half of a surrogate pair")
     return {**row, "messages": _checked(messages)}
 
@@ -122,7 +122,7 @@ def _checked(messages: Any) -> list[dict[str, str]]:
         if isinstance(content, str) and "\x00" in content:
             raise ValueError(f"messages[{place}].content holds a NUL byte")
         text = canonical(content)
-        if _HALF_PAIR.search(text):
+        if HALF_PAIR.search(text):
             raise ValueError(f"messages[{place}].content holds half of a surrogate pair")
         out.append({"role": role, "content": text})
     if out[-1]["role"] != "assistant":

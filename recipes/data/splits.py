@@ -6,7 +6,6 @@ written once per content, under ``<cache>/data/<hash>/``.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from recipes import objects
 from recipes.data.rows import canonical, checked_rows, parse_jsonl, read_jsonl
+from recipes.files import write_whole
 from recipes.schema import Data
 from sweeps.errors import InvalidInput, Problem
 
@@ -118,8 +118,5 @@ def write(splits: SplitRows, cache: Path) -> dict[str, Path]:
     files = paths(splits, cache)
     for split, path in files.items():
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(f".{os.getpid()}.part")  # two sweeps may write the same data at once
-            part.write_text(_jsonl(splits.rows[split]), encoding="utf-8")
-            part.replace(path)
+            write_whole(path, [_jsonl(splits.rows[split])])
     return files

@@ -8,6 +8,10 @@ from recipes.generation import allow_only
 from recipes.serving.asking import Sampling
 
 
+class SchemaError(ValueError):
+    """No answer can be led through its schema."""
+
+
 class Chooser:
     """Follows one answer.
 
@@ -35,6 +39,10 @@ class Chooser:
 
         Args:
             logits: (1, vocabulary), changed in place.
+
+        Raises:
+            SchemaError: The schema allows nothing more, and is not finished: it has no end, or outgrew what can be
+                followed.
         """
         if self._count < self._sampling.min_tokens:
             logits[:, list(self._ends)] = float("-inf")
@@ -43,6 +51,8 @@ class Chooser:
         token = int(logits.argmax(-1)) if self._sampling.temperature == 0 else self._draw(logits[0])
         if self._matcher is not None and not self._matcher.is_stopped():
             self._matcher.consume_token(token)
+        if self._matcher is not None and self._matcher.is_error():
+            raise SchemaError(" ".join(str(self._matcher.get_error()).split()))
         self._count += 1
         return token
 

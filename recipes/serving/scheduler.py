@@ -17,6 +17,7 @@ from recipes.serving.models import Models
 from recipes.serving.text import TextStream
 
 IDLE_S = 0.5
+_GONE = Failure(RuntimeError("the server is shutting down"))
 
 
 class Busy(Exception):
@@ -33,7 +34,17 @@ class _Row:
         self.last = -1
 
     def take(self, logits: torch.Tensor, likeliest: int) -> bool:
-        """Take the next token, (1, vocabulary) its logits; tell it; return whether the answer goes on."""
+        """Take the next token, (1, vocabulary) its logits; tell it; return whether the answer goes on.
+
+        What goes wrong with this answer is told to whoever waits for it, and to nobody else of the batch.
+        """
+        try:
+            return self._take(logits, likeliest)
+        except Exception as error:
+            self.question.tell(Failure(error))
+            return False
+
+    def _take(self, logits: torch.Tensor, likeliest: int) -> bool:
         question, sampling = self.question, self.question.sampling
         token = likeliest if sampling.is_greedy else self._chooser.choose(logits)
         question.num_tokens += 1
@@ -111,23 +122,29 @@ class Scheduler:
             Busy: Too many wait.
         """
         with self._changed:
+            if self._closing:
+                question.tell(_GONE)
+                return
             if len(self._waiting) >= self.max_waiting:
                 raise Busy
             self._waiting.append(question)
             self._changed.notify()
 
     def _work(self) -> None:
-        with torch.inference_mode():
-            while not self._closing:
-                for name, questions in self._admitted().items():
-                    self._begin(name, questions)
-                for name, batch in self._batches.items():
-                    if batch.rows:
-                        self._step(name, batch)
-        gone = Failure(RuntimeError("the server is shutting down"))
-        rows = [row.question for batch in self._batches.values() for row in batch.rows]
-        for question in [*rows, *self._waiting]:
-            question.tell(gone)
+        try:
+            with torch.inference_mode():
+                while not self._closing:
+                    for name, questions in self._admitted().items():
+                        self._begin(name, questions)
+                    for name, batch in self._batches.items():
+                        if batch.rows:
+                            self._step(name, batch)
+        finally:
+            with self._changed:
+                self._closing = True
+                left = [row.question for batch in self._batches.values() for row in batch.rows] + [*self._waiting]
+            for question in left:
+                question.tell(_GONE)
 
     def _admitted(self) -> dict[str, list[Question]]:
         """By model, the questions for which there is room now; waits where there is nothing to do."""
@@ -158,8 +175,13 @@ class Scheduler:
                     caches.append(pairs)
             except Exception as error:  # of this prompt (too little memory, say): the others are answered
                 question.tell(Failure(error))
-        if rows:
+        if not rows:
+            return
+        try:
             batch.cache.add(caches)
+        except Exception as error:  # those that were there before go on
+            _fail(rows, error)
+        else:
             batch.rows += rows
 
     def _matcher(self, question: Question) -> Any:
@@ -185,10 +207,10 @@ class Scheduler:
 
     def _step(self, name: str, batch: _Batch) -> None:
         """One more token of every answer of a model."""
-        batch.keep([place for place, row in enumerate(batch.rows) if not row.question.is_given_up])
-        if not batch.rows:
-            return
         try:
+            batch.keep([place for place, row in enumerate(batch.rows) if not row.question.is_given_up])
+            if not batch.rows:
+                return
             network, device = self.models.network(name), self.models.device
             tokens = torch.tensor([[row.last] for row in batch.rows], device=device)
             out = network(input_ids=tokens, use_cache=True, **batch.cache.advance(device))
@@ -199,6 +221,10 @@ class Scheduler:
             ]
             batch.keep(going)
         except Exception as error:
-            for row in batch.rows:
-                row.question.tell(Failure(error))
+            _fail(batch.rows, error)
             self._batches[name] = _Batch()
+
+
+def _fail(rows: list[_Row], error: Exception) -> None:
+    for row in rows:
+        row.question.tell(Failure(error))

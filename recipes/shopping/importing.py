@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recipes.files import write_json, write_whole
 from recipes.shopping.tables import sha256_of
 from sweeps.errors import InvalidInput, Problem
 
@@ -83,20 +84,23 @@ def write_import(
         left_out: What was not taken over, with the number of it.
 
     Raises:
-        InvalidInput: No query has a right product.
+        InvalidInput: No query has a right product, or the folder cannot be written.
     """
-    right: dict[str, list[Article]] = {}
+    right: set[str] = set()
     kept, without = [], 0
     for query in queries:
         if best not in query.grades.values():
             without += 1
             continue
         kept.append(query)
-        right.update({one: [] for one, grade in query.grades.items() if grade == best})
+        right.update(_best(query, best))
     if not kept:
         rule = f"no query of {name} has a product of grade {best}"
         raise InvalidInput(Problem(str(folder), rule, "are these the files of one data set?"))
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(Problem("--to", f"{folder} cannot be written: {error.strerror}")) from None
     found: dict[str, Article] = {}
 
     def catalogue() -> Iterator[dict[str, Any]]:
@@ -127,7 +131,7 @@ def write_import(
         "labels": num_labels,
         "left_out": dict(imported.left_out),
     }
-    _in_one_piece(folder / RECORD, [json.dumps(record, indent=1, ensure_ascii=False) + "\n"])
+    write_json(folder / RECORD, record)
     return imported
 
 
@@ -158,14 +162,4 @@ def _commonest(words: Iterable[str]) -> str:
 
 
 def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    return _in_one_piece(path, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def _in_one_piece(path: Path, lines: Iterable[str]) -> int:
-    draft, count = path.with_name(path.name + ".part"), 0
-    with draft.open("w", encoding="utf-8") as file:
-        for line in lines:
-            file.write(line)
-            count += 1
-    draft.replace(path)
-    return count
+    return write_whole(path, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -13,6 +13,7 @@ from sweeps.errors import InvalidInput, Problem
 from sweeps.retrieving import DEMO, Pipeline, Profiles
 
 LABELS, HISTORY = "evaluate.pipeline.labels", "evaluate.pipeline.profiles.history"
+HIGHEST = 1000  # grade; trec_eval, which measures the lists, keeps a count for each grade up to the highest
 
 
 class Shop(Protocol):
@@ -117,8 +118,8 @@ def read_labels(path: Path, catalogue: Catalogue) -> dict[str, dict[str, int]]:
     """The grades of products by query.
 
     Raises:
-        InvalidInput: A grade is no whole number from 0 on, a pair is judged twice, or a product is not in the
-            catalogue; with how many are, and the first.
+        InvalidInput: A grade is no whole number from 0 to ``HIGHEST``, a pair is judged twice, or a product is not in
+            the catalogue; with how many are, and the first.
     """
     labels: dict[str, dict[str, int]] = {}
     unknown: list[tuple[int, str]] = []
@@ -126,10 +127,10 @@ def read_labels(path: Path, catalogue: Catalogue) -> dict[str, dict[str, int]]:
         query, product, written = as_text(row["query"]), as_text(row["product"]), row["grade"]
         try:
             grade = int(written)
-            if grade < 0 or grade != float(written):
+            if not 0 <= grade <= HIGHEST or grade != float(written):
                 raise ValueError
-        except (TypeError, ValueError):
-            rule = f"a grade must be a whole number, 0 or more, but got {written!r}"
+        except (TypeError, ValueError, OverflowError):
+            rule = f"a grade must be a whole number from 0 to {HIGHEST}, but got {written!r:.40}"
             raise InvalidInput(Problem(path.name, rule, "0 is not relevant", number), str(path)) from None
         if product not in catalogue.places:
             unknown.append((number, product))

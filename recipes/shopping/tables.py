@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from recipes.data.rows import HALF_PAIR
 from sweeps.errors import InvalidInput, Problem, nearest
 from sweeps.retrieving import TABLES
 
 Row = dict[str, Any]
+_POINTER = b"version https://git-lfs"
 _Reader = Callable[[Path, Sequence[str]], Iterator[tuple[int, Row]]]
 
 
@@ -23,7 +25,7 @@ def read_table(
     Args:
         path: Ends in one of ``TABLES``.
         where: The key that names it, for messages.
-        needed: Columns that must be there.
+        needed: Columns that must be there; None in a row that has nothing there.
         columns: The only ones that are read of a Parquet file; all of them without.
 
     Raises:
@@ -45,17 +47,19 @@ def _read(
 ) -> Iterator[tuple[int, Row]]:
     if not path.is_file():
         raise InvalidInput(Problem(where, f"no such file: {path}"))
-    first = True
+    first, number = True, 0
     try:
         for number, row in reader(path, [*needed, *columns]):
-            if first and (missing := [name for name in needed if name not in row]):
-                raise InvalidInput(
-                    Problem(where, f"{path.name} has no column {missing[0]!r}", nearest(missing[0], list(row)))
-                )
+            if first and not row.keys() >= set(needed):
+                there = list(dict.fromkeys(name for _, one in reader(path, ()) for name in one))
+                if missing := [name for name in needed if name not in there]:
+                    rule = f"{path.name} has no column {missing[0]!r}"
+                    raise InvalidInput(Problem(where, rule, nearest(missing[0], there)))
             first = False
-            yield number, row
+            yield number, {**dict.fromkeys(needed), **row}  # a row of JSON may leave out what it does not have
     except UnicodeDecodeError as error:
-        rule = f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}"
+        # It knows the place within what was read at once, and not within the file.
+        rule = f"{path} is not UTF-8: it has the byte {error.object[error.start]:#04x}, after line {number}"
         raise InvalidInput(Problem(where, rule, "convert it with `iconv -t UTF-8`")) from None
     except _NotOfItsFormError as error:
         raise InvalidInput(Problem(where, f"{path}: {error}")) from None
@@ -104,6 +108,8 @@ def _jsonl(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
                 raise _NotOfItsFormError(f"line {number} is no JSON: {error}") from None
             if not isinstance(row, dict):
                 raise _NotOfItsFormError(f"line {number} must be a JSON object, but is {line.strip()[:40]!r}")
+            if "\\u" in line and HALF_PAIR.search(json.dumps(row, ensure_ascii=False)):
+                raise _NotOfItsFormError(f"line {number} holds half of a surrogate pair")
             yield number, row
 
 
@@ -121,6 +127,9 @@ def _parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
                     number += 1
                     yield number, row
     except pyarrow.ArrowInvalid as error:
+        with path.open("rb") as file:
+            if file.read(len(_POINTER)) == _POINTER:
+                raise _NotOfItsFormError("is what git-lfs leaves in its place; `git lfs pull` gets the file") from None
         raise _NotOfItsFormError(f"is no Parquet: {str(error).splitlines()[0]}") from None
 
 

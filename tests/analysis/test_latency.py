@@ -8,12 +8,12 @@ import pytest
 
 from analysis.champion import choose
 from analysis.claims import check_page
-from analysis.latency import kept, read_grid, stages, timed, write_grid
+from analysis.latency import kept, notes, read_grid, stages, timed, write_grid
 from analysis.measured import change, measured
 from analysis.report import render
 from tests.analysis.synthetic import SPEC, synthetic
 from tests.launchers.running import podium
-from tracking.ledger import Evaluation, SweepState
+from tracking.ledger import Evaluation, Ledger, SweepState
 
 LIMITED = {**SPEC, "evaluate": {"metrics": ["shopping"], "latency": {"slo": {"agent_p95": "< 1.5s", "ttft_p50": "1s"}}}}
 GRID: dict[str, Any] = {
@@ -85,6 +85,18 @@ def test_verdicts_are_on_every_limit(state: SweepState) -> None:
     assert found[1]["why"] == "it was not measured"
 
 
+def test_requests_without_an_answer_and_answers_that_nobody_can_read_are_told(state: SweepState) -> None:
+    assert notes(state, choose(state)) == []
+    state.arms["base"][-1] = base_latency(num_errors=2, searched_own_words=7)
+    told = notes(state, choose(state))
+    assert [one["arm"] for one in told] == ["base", "base"]
+    assert told[0]["text"].startswith("Base model: 2 of 90 requests have no answer")
+    assert "answers to 7 items could not be read" in told[1]["text"]
+    page = render(state, choose(state))
+    assert "answers to 7 items could not be read" in page
+    assert check_page(page) == []
+
+
 def test_no_percentage_is_taken_between_two_loads(state: SweepState) -> None:
     choice = choose(state)
     trial = str(choice.champion)
@@ -112,6 +124,9 @@ def test_the_report_has_stages_verdicts_and_grid(state: SweepState) -> None:
 
 def test_the_command_shows_the_same(state: SweepState, tmp_path: Path) -> None:
     write_grid(state, GRID)
+    with Ledger(state.folder) as ledger:
+        unread = {"searched_own_words": 1}
+        ledger.append("evaluation", id="m", arm="base", split="latency", n=90, metrics={}, detail=unread)
     told = podium(tmp_path, "latency", "-o", "json", probe=True)
     assert told.returncode == 0, told.stderr
     content = json.loads(told.stdout)
@@ -119,7 +134,8 @@ def test_the_command_shows_the_same(state: SweepState, tmp_path: Path) -> None:
     assert content["grid"]["points"][1]["why"] == "no node has 8 × B200: the largest has 4"
     assert told.stderr.rsplit("LOADED ", 1)[1].strip() == "[]"
     table = podium(tmp_path, "latency").stdout
-    for words in ("stage by stage", "latency/agent_p95_s", "H100", "the highest rate that keeps it"):
+    words_of_all = ("stage by stage", "latency/agent_p95_s", "H100", "the highest rate that keeps it")
+    for words in (*words_of_all, "Base model: answers to 1 item could not be read"):
         assert words in table
     assert podium(tmp_path, "latency", "-o", "csv").stdout.startswith("arm,label,stage,n,p50,")
 

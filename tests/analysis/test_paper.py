@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from analysis.champion import choose
 from analysis.claims import check
+from analysis.latency import write_grid
 from analysis.paper import Row, Stated, paper_table, source, stated
 from analysis.paper_checks import Check, checks, implied, span
 from tests.analysis.synthetic import synthetic
@@ -106,10 +108,25 @@ def with_incumbent(home: Path, **changed: Any) -> SweepState:
     state = synthetic(home)
     with Ledger(state.folder) as ledger:
         for arm, score in (("base", 2.03), ("incumbent", 3.18)):
-            fields = {"n": 48, "metrics": {"quality/score": score}, **(changed if arm == "incumbent" else {})}
+            fields = {
+                "n": 48,
+                "metrics": {"quality/score": score, "e2e/score": 2.0},
+                **(changed if arm == "incumbent" else {}),
+            }
             ledger.append("evaluation", id=f"{arm}-again", arm=arm, split="challenge", **fields)
-            latency = {"latency/agent_p95_s": 4.5}
+            latency = {"latency/agent_p50_s": 4.5, "latency/retrieval_p50_s": 3.8}
             ledger.append("evaluation", id=f"{arm}-latency", arm=arm, split="latency", n=90, metrics=latency)
+            ledger.append(
+                "evaluation", id=f"{arm}-serving", arm=arm, split="serving", n=90, metrics={"cost/monthly_usd": 900.0}
+            )
+        champion = str(choose(state).champion)
+        latency = {"latency/agent_p50_s": 2.3, "latency/retrieval_p50_s": 1.6}
+        monthly = {"cost/monthly_usd": 450.0}
+        ledger.append("evaluation", id="c-latency", arm=champion, split="latency", n=90, metrics=latency)
+        ledger.append("evaluation", id="c-serving", arm=champion, split="serving", n=90, metrics=monthly)
+        [before] = [one for one in state.trials[champion].evaluations if one.split == "challenge"]
+        found = {**before.metrics, "e2e/score": 3.5}
+        ledger.append("evaluation", id="c-again", arm=champion, split="challenge", n=48, metrics=found)
     return read(state.folder)
 
 
@@ -125,9 +142,17 @@ def test_a_sweep_stands_in_the_papers_layout(home: Path) -> None:
     assert str(base.change) == "−36.2 % against incumbent on challenge, n = 48 (3.18 → 2.03)"
     assert base.paper_change is not None
     assert base.paper_change.words == "quality score decrease 36.2%"
-    champion = row(state, "6 (b)", "agent latency")
-    assert champion.change is not None
-    assert champion.change.claim.data == "latency requests"
+    for measure, said in (
+        ("agent latency", "(4.5 → 2.3 s)"),
+        ("retrieval latency", "(3.8 → 1.6 s)"),
+        ("GPU cost", "(900 → 450 US$ a month)"),
+        ("quality score", "(3.18 → "),
+    ):
+        champion = row(state, "6 (b)", measure).change
+        assert champion is not None, measure
+        assert said in str(champion)
+    over_base = row(state, "6, in section 4.3", "E2E score").change
+    assert "on challenge, n = 48 (2 → 3.5)" in str(over_base)
     over_base = row(state, "6, in section 4.3", "quality score").change
     assert over_base is not None
     assert over_base.baseline is not None
@@ -144,8 +169,30 @@ def test_what_was_not_measured_is_none_and_says_why(state: SweepState) -> None:
     nft = row(state, "6 (a)", "quality score")
     assert (str(nft.ours), nft.change, nft.why) == ("0 on challenge, n = 48", None, "incumbent was not measured")
     assert row(state, "6 (a)", "GPU cost").why == "base was not measured"
-    assert row(state, "7, by GPU", "latency at TP=1").why == "no sweep measures this"
+    assert row(state, "7, by GPU", "latency at TP=1").why == "the champion on B200 was not measured"
+    assert row(state, "9, DPO", "quality score").why == "no sweep measures this"
     assert "nothing is a percentage of that" in row(state, "6, in section 4.3", "quality score").why
+
+
+def test_figure_7_is_the_grid_of_servers_at_one_rate(home: Path) -> None:
+    state = synthetic(home)
+    seconds = {("H100", 1): 0.5, ("H100", 4): 0.25, ("B200", 1): 0.4, ("B200", 2): None}
+    points = [
+        {"accelerator": kind, "tp": tp, "runs": [_run(4.0, value), _run(8.0, 9.9)]}
+        for (kind, tp), value in seconds.items()
+    ]
+    write_grid(state, {"slo": {}, "points": [*points, {"accelerator": "B200", "tp": 4, "runs": []}]})
+    by_gpu = row(state, "7, by GPU", "latency at TP=1")
+    told = "against the champion on H100 at the same TP on latency requests at 4/s, n = 100 (0.5 → 0.4 s)"
+    assert str(by_gpu.change) == f"−20.0 % {told}"
+    assert (by_gpu.paper_change or by_gpu.value) is not None
+    assert str(row(state, "7, by TP", "latency on H100").change).startswith("−50.0 % against the champion at TP=1 on")
+    for measure in ("latency at TP=2", "latency at TP=4"):
+        assert row(state, "7, by GPU", measure).why == "the champion on B200 was not measured"
+
+
+def _run(rate: float, median_s: float | None) -> dict[str, Any]:
+    return {"rate": rate, "n": 100, "metrics": {"latency/formulation_p50_s": median_s}}
 
 
 @pytest.mark.parametrize("changed", [{"n": 40}, {"detail": {"counts": {"quality/score": 47}}}], ids=str)

@@ -100,6 +100,18 @@ LATENCY = (
         "--api-key-env: the environment has no NOT_SET",
         "export NOT_SET=…",
     ),
+    Case(
+        "… on an address of another kind",
+        "[SWEEP|URL]: must be a URL, but got 'ftp://shop'",
+        "http://127.0.0.1:8000/v1",
+        ("latency", "ftp://shop", *_LOAD),
+    ),
+    _ask(
+        "… on a grid of servers",
+        (*_LOAD, "--tp", "2"),
+        "--tp: is for the champion of a sweep, and a URL was given",
+        "leave it out",
+    ),
     _ask(
         "… on an endpoint that is not there",
         _LOAD,
@@ -124,6 +136,27 @@ LATENCY = (
         ("--slo", "formulation_p95=2s", "--runs", "5", "--requests", "50"),
         "--requests: whether a rate keeps the SLO takes 90 requests, but got 50",
         "--requests 90",
+    ),
+    Case(
+        "A server that is not told where to listen",
+        "--serve: must say where the server listens, but got 'serve --port 8000'",
+        "docs/latency.md says how",
+        ("latency", "small", "--serve", "serve --port 8000", "--rate", "5/s", "--slo", "formulation_p95=2s"),
+        arrange=ledger(BEGIN, END),
+    ),
+    Case(
+        "… that is no command",
+        """--serve: must be a command, but got "it's a server": no closing quotation""",
+        "",
+        ("latency", "small", "--serve", "it's a server", "--rate", "5/s", "--slo", "formulation_p95=2s"),
+        arrange=ledger(BEGIN, END),
+    ),
+    Case(
+        "… for a bundle of a sweep without a champion",
+        "small: it has no champion",
+        "`podium champion small` says why",
+        ("latency", "small", "--serve", "serve {bundle} --port {port}", "--rate", "5/s", "--slo", "formulation_p95=2s"),
+        arrange=ledger(BEGIN, END),
     ),
     _grid(
         "A limit that is none",

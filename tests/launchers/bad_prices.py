@@ -90,7 +90,22 @@ PRICES = (
     plan(
         "A price list that is not there",
         "prices=gone.yaml",
-        "{here}/gone.yaml: the price list cannot be read: No such file or directory",
+        "{here}/gone.yaml: there is no such file",
+        "give the path of a YAML file",
+    ),
+    plan(
+        "A price list with a day that no month has",
+        "prices=ours.yaml",
+        'cpu.date: must be a date, but got "2026-11-31"',
+        "write it like 2026-11-25",
+        file("ours.yaml", "cpu: {usd_per_hour: 0.04, date: 2026-11-31, source: ours}\n"),
+    ),
+    plan(
+        "A price list that is no list of prices",
+        "prices=ours.yaml",
+        "line 1: {here}/ours.yaml: must be a mapping of keys to values",
+        "name: {usd_per_hour: 3.85, date: 2026-09-25, source: the price list}",
+        file("ours.yaml", "- 0.04\n"),
     ),
     plan(
         "A judge whose tokens cost nothing",
@@ -134,6 +149,12 @@ PRICES = (
         "--traffic.peak_rps: input should be a valid number, but got 'many'",
     ),
     _cost(
+        "… or cannot be read",
+        ("--serving", "--traffic", "peak_rps=[1"),
+        '--traffic peak_rps: cannot read "[1"',
+        'a "]" is missing',
+    ),
+    _cost(
         "A key that traffic has not",
         ("--traffic", "peak=50"),
         "--traffic: must be a key of traffic and its value, but got 'peak=50'",
@@ -144,6 +165,13 @@ PRICES = (
         "--prices: has no entry for cpu, the sweep's pool",
         "entries it has: ours",
         ("cost", "small", "--prices", "{here}/ours.yaml"),
+        arrange=_on_cpu,
+    ),
+    Case(
+        "… not even the one to serve on",
+        "--prices: has no entry for cpu, the pool to serve on",
+        "entries it has: ours",
+        ("cost", "small", "--prices", "{here}/ours.yaml", "--traffic", "peak_rps=5", "--traffic", "mean_rps=2"),
         arrange=_on_cpu,
     ),
 )

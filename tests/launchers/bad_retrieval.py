@@ -124,7 +124,7 @@ RETRIEVAL: tuple[Case, ...] = (
     submit(
         "A grade that is no number",
         SHOP,
-        "line 62: labels.csv: a grade must be a whole number, 0 or more, but got 'Exact'",
+        "line 62: labels.csv: a grade must be a whole number from 0 to 1000, but got 'Exact'",
         "0 is not relevant",
         shop(labels=LABELS + "q1,p3,Exact\n"),
     ),

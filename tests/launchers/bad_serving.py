@@ -9,6 +9,7 @@ from tests.launchers.strangers import listening
 from tests.production import said
 
 SCHEMA = json.dumps({"type": "object"})
+CHAMPION = json.dumps({"t": 1.5, "event": "champion", "champion": {"champion": "1ab34ef"}})
 
 
 def _serve(what: str, message: str, way_out: str, *more: str, code: int = 2, arrange: Arrange | None = None) -> Case:
@@ -61,11 +62,18 @@ SERVING = (
         arrange=lambda stage: stage.write("home/runs/nowhere-2/ledger.jsonl", ""),
     ),
     _serve(
-        "The sweep's champion was not exported",
-        "small: its champion is not exported on this machine",
-        "`podium export small` does it",
+        "The sweep has no champion",
+        "small: it has no champion",
+        "`podium champion small` says why",
         "small",
         arrange=ledger(BEGIN, END),
+    ),
+    _serve(
+        "Its champion was not exported",
+        "small: its champion is not exported on this machine",
+        "`podium export small` makes a bundle, and prints the folder to name in its place",
+        "small",
+        arrange=ledger(BEGIN, CHAMPION, END),
     ),
     _serve(
         "The bundle is damaged",

@@ -29,6 +29,16 @@ def test_an_import_prints_the_lines_that_a_sweep_needs(tmp_path: Path) -> None:
     assert pipeline.relevant == 2
 
 
+def test_an_import_takes_any_folder_that_can_be_written(tmp_path: Path) -> None:
+    source, place = str(wands(tmp_path)), tmp_path / "a, b: {c}"
+    run = podium(tmp_path, "data", "import", "wands", source, "--to", str(place))
+    assert yaml.safe_load(run.stdout)["evaluate"]["pipeline"]["labels"] == str(place / "labels.jsonl")
+    (tmp_path / "taken").write_text("")
+    run = podium(tmp_path, "data", "import", "wands", source, "--to", str(tmp_path / "taken"))
+    assert run.returncode == 2
+    assert f"error: --to: {tmp_path / 'taken'} cannot be written: File exists" in run.stderr
+
+
 def test_wrong_folders_and_locales_are_told(tmp_path: Path) -> None:
     for arguments, words in (
         (("wands", str(tmp_path)), "no such file"),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recipes.files import write_whole
 from sweeps.errors import InvalidInput, PodiumError
 from tracking.meters.gates import GATE
 from tracking.meters.judge import Panel, RubricJudge, Verdict, summary
@@ -56,11 +57,7 @@ class QualityResult:
 
 def write_jsonl(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Write rows as JSONL, in one piece."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".part")
-    lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-    draft.write_text("".join(lines), encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
 def score_answers(

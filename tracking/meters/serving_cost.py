@@ -95,7 +95,8 @@ def goodput_of(evaluations: Sequence[Evaluation]) -> Goodput | str:
     """The goodput of one replica as it was measured, or why it is not known.
 
     Where only the latency of one request at a time is known, a replica answers one after the other: 1 / mean latency.
-    That is the least it can, since servers answer many at once.
+    That is the least it can, since servers answer many at once. A latency under load is not one of a request at a time,
+    and one that some requests have not is no mean of all.
     """
     found = [one for one in evaluations if one.metrics.get(GOODPUT) is not None]
     if found:
@@ -105,12 +106,19 @@ def goodput_of(evaluations: Sequence[Evaluation]) -> Goodput | str:
         offered = found[-1].detail.get("rate")
         load = f" of {offered:g} that were offered, so at least that" if offered else ""
         return Goodput(rps, n, f"{GOODPUT} {rps:.4g} requests/s a replica{load}, n = {n}")
-    timed = [(mean, one.n) for one in evaluations if one.split == "latency" and (mean := _mean_s(one.detail))]
+    timed = [one for one in evaluations if one.split == "latency"]
     if not timed:
         return "neither its goodput nor its latency was measured"
-    mean, n = timed[-1]
-    told = f"one request at a time, mean latency {mean:.4g} s, n = {n}: {1 / mean:.4g} requests/s a replica"
-    return Goodput(1 / mean, n, told)
+    last = timed[-1]
+    if last.detail.get("rate"):
+        return f"no {GOODPUT}: {last.detail.get('missing', {}).get(GOODPUT, 'it was not measured')}"
+    if lost := last.detail.get("num_errors"):
+        return f"{lost} of {last.n} requests have no answer, so its mean latency is not known"
+    mean = _mean_s(last.detail)
+    if not mean:
+        return "neither its goodput nor its latency was measured"
+    told = f"one request at a time, mean latency {mean:.4g} s, n = {last.n}: {1 / mean:.4g} requests/s a replica"
+    return Goodput(1 / mean, last.n, told)
 
 
 def serving_cost(

@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -95,6 +96,15 @@ def test_without_a_limit_it_is_the_one_that_was_measured(running: Running) -> No
     assert ask(running.client, max_completion_tokens=3, extra_body={"ignore_eos": True}).usage.completion_tokens == 3
 
 
+# It holds itself, so that no answer has an end.
+ENDLESS = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "x",
+        "schema": {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]},
+    },
+}
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
 REFUSED: list[tuple[dict[str, Any], int, str | None, str]] = [
     ({"model": "gpt-9"}, 404, "model_not_found", "The model `gpt-9` does not exist; there are champion, second, acme"),
     ({"n": 2}, 400, "unsupported_parameter", "n is not supported: it would change the answer, and must be 1 or left"),
@@ -115,6 +125,11 @@ REFUSED: list[tuple[dict[str, Any], int, str | None, str]] = [
         "invalid_value",
         "nothing can be forced into this schema",
     ),
+    ({"response_format": ENDLESS}, 400, "invalid_value", "nothing can be forced into this schema"),
+    ({"messages": [{"role": "user", "content": [IMAGE]}]}, 400, "invalid_value", "messages.0.content.0.type: input"),
+    ({"extra_body": {"max_tokens": "5"}}, 400, "invalid_value", "max_tokens: input should be a valid integer"),
+    ({"max_tokens": 3, "max_completion_tokens": 4}, 400, "invalid_value", "must be the same, but got 3 and 4"),
+    ({"max_tokens": 3, "extra_body": {"min_tokens": 4}}, 400, "invalid_value", "at most the tokens of the answer, 3"),
 ]
 
 
@@ -149,10 +164,35 @@ def post(url: str, body: bytes) -> tuple[int, dict[str, Any]]:
     return response.status, json.loads(response.read())
 
 
+def test_an_answer_can_be_sent_back_as_the_client_holds_it(running: Running) -> None:
+    said = ask(running.client).choices[0].message
+    for held in (said, said.model_dump()):
+        turns = [*conversation(QUESTIONS[0]), held, *conversation("Another one.")[1:]]
+        assert ask(running.client, messages=turns, max_tokens=3).usage.completion_tokens == 3
+
+
+def test_a_stream_has_whole_characters_alone(running: Running) -> None:
+    word = "😀😀 ünï 漢字"
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": [word]}}}
+    pieces = [chunk.choices[0].delta.content or "" for chunk in ask(running.client, response_format=form, stream=True)]
+    assert json.loads("".join(pieces)) == word
+    assert len(pieces) > 5, "characters of several tokens"
+    for stop in ("😀 ", "ï", "字"):
+        cut = ask(running.client, response_format=form, stop=stop).choices[0]
+        assert cut.message.content == f'"{word}'.partition(stop)[0]
+        assert cut.finish_reason == "stop"
+
+
 @pytest.mark.parametrize(
     ("body", "told"),
-    [(b"{", "the body is not JSON"), (b"[]", "must be a JSON object"), (b"[" * 100_000, "not JSON"), (b"", "not JSON")],
-    ids=["cut", "list", "deep", "empty"],
+    [
+        (b"{", "the body is not JSON"),
+        (b"[]", "must be a JSON object"),
+        (b"[" * 100_000, "not JSON"),
+        (b"", "not JSON"),
+        (b'{"model": "\\ud83d"}', "not JSON"),
+    ],
+    ids=["cut", "list", "deep", "empty", "half"],
 )
 def test_a_body_that_is_no_request_is_refused(running: Running, body: bytes, told: str) -> None:
     status, answer = post(running.url, body)
@@ -161,8 +201,18 @@ def test_a_body_that_is_no_request_is_refused(running: Running, body: bytes, tol
 
 
 def test_a_place_that_is_not_served_says_what_is(running: Running) -> None:
-    with pytest.raises(openai.NotFoundError, match="/v1/embeddings is not served; there are /v1/chat/completions"):
+    with pytest.raises(openai.NotFoundError, match="/v1/embeddings is not served; there are POST /v1/chat/com"):
         running.client.embeddings.create(model="champion", input="x")
+
+
+def test_a_client_that_goes_away_while_it_asks_leaves_no_traceback(
+    running: Running, capfd: pytest.CaptureFixture[str]
+) -> None:
+    parts = urlsplit(running.url)
+    with socket.create_connection((parts.hostname or "", parts.port or 0)) as connection:
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{")
+    assert ask(running.client, max_tokens=1).choices
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_health_and_metrics_are_told(running: Running) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from recipes import generation
 from recipes.serving.asking import End, Event, Failure, Piece, Question, Sampling
+from recipes.serving.cache import Rows
+from recipes.serving.choosing import SchemaError
 from tests.recipes.serving.conftest import QUESTIONS, Place, conversation
 
 LIMIT = 24
@@ -215,6 +217,47 @@ def test_an_error_is_told_to_those_it_meets_and_the_others_are_answered(
             bad.answer()
         good.answer()
         assert scheduler.is_alive
+
+
+def test_an_answer_that_its_schema_leads_nowhere_is_no_answer_and_the_others_go_on(models: Any) -> None:
+    endless = {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}
+    with running(models) as scheduler:
+        alone = ask(scheduler, "first", QUESTIONS[0]).answer()
+        beside = ask(scheduler, "first", QUESTIONS[0])
+        with pytest.raises(SchemaError):
+            ask(scheduler, "first", QUESTIONS[1], schema=endless).answer()
+        assert beside.answer() == alone
+
+
+def test_keys_and_values_without_room_fail_the_new_answers_alone(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    add = Rows.add
+
+    def full(rows: Rows, new: Any) -> None:
+        if rows.lengths:
+            raise MemoryError("no room")
+        add(rows, new)
+
+    monkeypatch.setattr(Rows, "add", full)
+    with running(models) as scheduler:
+        first = ask(scheduler, "first", QUESTIONS[0], ignore_end=True)
+        first.events.get(timeout=60)
+        second = ask(scheduler, "first", QUESTIONS[1], ignore_end=True)
+        with pytest.raises(MemoryError):
+            second.answer()
+        first.answer()
+        assert first.question.num_tokens == LIMIT
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_scheduler_that_died_keeps_nobody_waiting(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Any) -> Any:
+        raise SystemExit
+
+    with running(models) as scheduler:
+        monkeypatch.setattr(type(scheduler), "_admitted", broken)
+        until(lambda: not scheduler.is_alive)
+        with pytest.raises(RuntimeError, match="shutting down"):
+            ask(scheduler, "first", QUESTIONS[0]).answer()
 
 
 def test_whoever_waits_at_the_end_is_told(models: Any) -> None:

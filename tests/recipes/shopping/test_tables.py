@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,12 @@ def test_the_same_catalogue_has_the_same_digest_in_every_form(tmp_path: Path, en
     [
         ("a.csv", b"id,title\np1,Oak,more\n", "line 2 has 3 fields, and the head has 2"),
         ("a.csv", b"id,title\n", "has no rows"),
-        ("a.csv", b"id,title\np1,\xff\n", "is not UTF-8: byte 12 is 0xff"),
+        ("a.csv", b"id,title\np1,\xff\n", "is not UTF-8: it has the byte 0xff, after line 0"),
         ("a.jsonl", b'{"id": "p1", "title": "Oak"}\n{"id":\n', "line 2 is no JSON"),
+        ("a.jsonl", b'{"id": "p1", "title": "Oak \\ud83d"}\n', "line 1 holds half of a surrogate pair"),
         ("a.jsonl", b"[1]\n", "line 1 must be a JSON object, but is '[1]'"),
         ("a.parquet", b"PAR1", "is no Parquet"),
+        ("a.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "`git lfs pull` gets the file"),
     ],
 )
 def test_a_file_that_is_not_of_its_form_is_told_with_the_line(
@@ -82,6 +85,17 @@ def test_every_wrong_product_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         read_catalogue(write(tmp_path / "products.jsonl", rows), Columns())
     assert [problem.line for problem in caught.value.problems] == [4, 5, 6]
+
+
+def test_a_row_of_json_may_leave_out_what_it_does_not_have(tmp_path: Path) -> None:
+    rows = [{"id": "p1", "title": "Oak"}, {"id": "p2", "title": "Elm", "brand": "Tarn"}]
+    read = read_catalogue(write(tmp_path / "products.jsonl", rows), Columns(text=("title", "brand")))
+    assert [product.text for product in read.products] == ["Oak", "Elm. Tarn"]
+    with pytest.raises(InvalidInput) as caught:
+        read_catalogue(write(tmp_path / "products.jsonl", [*rows, {"title": "Ash"}]), Columns())
+    assert [(one.line, one.rule) for one in caught.value.problems] == [(3, "id is empty")]
+    with pytest.raises(InvalidInput, match="has no column 'colour'"):
+        read_catalogue(write(tmp_path / "products.jsonl", rows), Columns(text=("colour",)))
 
 
 def shop(folder: Path, **tables: list[dict[str, Any]]) -> Any:
@@ -116,8 +130,11 @@ def test_a_shop_of_tables_knows_rows_by_their_fields(tmp_path: Path) -> None:
     [
         ({"labels": [{"query": "7", "product": "p9", "grade": 1}]}, "1 labels are of products that are not in"),
         ({"labels": [{"query": "7", "product": "p1", "grade": 1}] * 2}, "is judged twice for query '7'"),
-        ({"labels": [{"query": "7", "product": "p1", "grade": -1}]}, "0 or more, but got -1"),
-        ({"labels": [{"query": "7", "product": "p1", "grade": 0.5}]}, "0 or more, but got 0.5"),
+        ({"labels": [{"query": "7", "product": "p1", "grade": -1}]}, "from 0 to 1000, but got -1"),
+        ({"labels": [{"query": "7", "product": "p1", "grade": 0.5}]}, "from 0 to 1000, but got 0.5"),
+        ({"labels": [{"query": "7", "product": "p1", "grade": 2**40}]}, "from 0 to 1000, but got 1099511627776"),
+        ({"labels": [{"query": "7", "product": "p1", "grade": math.inf}]}, "from 0 to 1000, but got inf"),
+        ({"labels": [{"query": "7", "product": "p1", "grade": 1}, {"query": "7"}]}, "but got None"),
         ({"bought": [{"shopper": "s", "product": "p8"}]}, "1 purchases are of products that are not in"),
     ],
 )

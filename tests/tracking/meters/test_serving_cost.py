@@ -57,6 +57,21 @@ def test_of_several_stages_the_whole_request_counts() -> None:
         ([], "neither its goodput nor its latency was measured"),
         ([evaluation("dev", detail={"mean_s": 0.1})], "neither its goodput"),
         ([evaluation("latency", goodput_rps=0.0)], "none is answered within the limits"),
+        ([evaluation("latency", detail={"mean_s": 0.1, "num_errors": 3})], "3 of 100 requests have no answer"),
+        (
+            [
+                evaluation(
+                    "latency",
+                    detail={
+                        "rate": 5.0,
+                        "stages": {"formulation": {"mean_s": 0.1}},
+                        "missing": {"latency/goodput_rps": "the SLO has no limit on formulation or ttft"},
+                    },
+                    goodput_rps=None,
+                )
+            ],
+            "no latency/goodput_rps: the SLO has no limit on formulation or ttft",
+        ),
     ],
 )
 def test_what_is_not_known_is_missing_with_its_reason(evaluations: list[Evaluation], why: str) -> None:

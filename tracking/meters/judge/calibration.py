@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recipes.files import write_json
 from sweeps.errors import InvalidInput, Problem, nearest
 from tracking.meters.judge.agreement import agreement
 from tracking.meters.judge.judged import Judged, judge_settings, judged
@@ -106,9 +107,7 @@ def calibrate(state: SweepState, path: Path, split: str = "dev") -> dict[str, An
             for label, entry in scored
         ],
     }
-    draft = state.folder / f"{FILE}.part"
-    draft.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    draft.replace(state.folder / FILE)
+    write_json(state.folder / FILE, result)
     return result
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from recipes.files import write_whole
 from sweeps.errors import InvalidInput, Problem
 from tracking.meters.judge.settings import identity
 from tracking.meters.judge.verdicts import Comparison, Verdict, verdict_of
@@ -80,11 +81,7 @@ def _read(folder: Path, evaluation: Evaluation) -> Iterator[Judged]:
 
 def write_pairs(folder: Path, split: str, pairs: Sequence[Pair]) -> None:
     """Keep a split's comparisons in a run folder, in one piece, for ``podium judge show``; earlier ones go."""
-    path = folder / "evaluations" / f"{split}{PAIRS}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.part")
-    draft.write_text("".join(json.dumps(asdict(pair)) + "\n" for pair in pairs), encoding="utf-8")
-    draft.replace(path)
+    write_whole(folder / "evaluations" / f"{split}{PAIRS}", (json.dumps(asdict(pair)) + "\n" for pair in pairs))
 
 
 def read_pairs(folder: Path, split: str) -> list[Pair]:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from recipes.files import write_whole
 from sweeps.errors import InvalidInput, Problem
 from sweeps.pricing import TokenPrice
 from tracking.meters.chat import Endpoint, completions
@@ -61,10 +62,7 @@ class RubricJudge:
         if served is None or self._note is None:
             return
         try:
-            self._note.parent.mkdir(parents=True, exist_ok=True)
-            draft = self._note.with_name(f"{self._note.name}.{os.getpid()}.part")
-            draft.write_text(json.dumps({"model": self.model, "served": served}), encoding="utf-8")
-            draft.replace(self._note)
+            write_whole(self._note, [json.dumps({"model": self.model, "served": served})])
         except OSError:
             pass  # whoever cannot keep a note cannot keep verdicts either
 

@@ -10,7 +10,6 @@ from pydantic_core import PydanticCustomError
 
 from analysis.answers import stored
 from launchers.latency_grid import Point
-from launchers.model_server import Command, command_of
 from launchers.pools import load_pools
 from recipes.data.rows import checked_rows, read_jsonl
 from sweeps.errors import InvalidInput, Problem, nearest
@@ -18,6 +17,7 @@ from sweeps.facts import Pool
 from sweeps.fields import duration_s
 from sweeps.latency import NEEDED, Latency, of_requests
 from tracking.ledger import SweepState
+from tracking.meters.chat import response_format
 from tracking.meters.latency.aiperf import INSTALL, find_aiperf
 
 
@@ -93,30 +93,12 @@ def points_of(state: SweepState, latency: Latency) -> list[Point]:
     return [Point(tp, pool) for pool in chosen for tp in latency.tp]
 
 
-def bundle_of(state: SweepState, serve: str) -> str:
-    """The folder of the champion's bundle, where the command names it.
-
-    Raises:
-        InvalidInput: There is none on this disk.
-    """
-    if "{bundle}" not in serve:
-        return ""
-    champion = (state.champion or {}).get("champion")
-    exports = [one["to"] for one in state.exports if one["trial"] == champion and Path(one["to"]).is_dir()]
-    if not exports:
-        rule = f"{{bundle}} is the champion's bundle, and {state.name} has none on this disk"
-        raise InvalidInput(Problem("--serve", rule, f"`podium export {state.name}` makes it"))
-    return str(exports[-1])
-
-
-def server_of(serve: str, bundle: str, point: Point, port: int) -> Command:
-    """The command of a point's server."""
-    return command_of(serve, {"bundle": bundle, "tp": point.tp, "accelerator": point.kind}, port)
-
-
-def bodies_of(conversations: Sequence[Sequence[Mapping[str, Any]]], max_tokens: int) -> list[dict[str, Any]]:
-    """Greedy requests for answers to conversations, without the model's name."""
-    return [{"messages": list(one), "temperature": 0, "max_tokens": max_tokens} for one in conversations]
+def bodies_of(
+    conversations: Sequence[Sequence[Mapping[str, Any]]], max_tokens: int, schema: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Greedy requests for answers to conversations, forced into a schema where there is one; the model is not named."""
+    form = {"response_format": response_format(schema)} if schema is not None else {}
+    return [{"messages": list(one), "temperature": 0, "max_tokens": max_tokens, **form} for one in conversations]
 
 
 def require_aiperf() -> Path:

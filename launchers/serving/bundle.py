@@ -15,6 +15,7 @@ from recipes import adapters, bases
 from recipes.objects import is_url
 from recipes.schema import Recipe
 from sweeps.errors import InvalidInput, Problem, VerificationFailed, nearest
+from tracking.ledger import SweepState
 
 CHAMPION = "champion"  # under which the bundle's adapter is served
 
@@ -87,9 +88,20 @@ def _folder(where: str | None) -> Path:
             sweeps = sorted(one.name for one in home.home().glob("runs/*") if one.is_dir())
             hint = nearest(where, sweeps) if sweeps and "/" not in where else "give the folder of an exported champion"
             raise InvalidInput(Problem(where, "no such folder, and no sweep of this name", hint))
-    state = open_sweep(where, home.home())
+    return exported(open_sweep(where, home.home()))
+
+
+def exported(state: SweepState) -> Path:
+    """The folder of a sweep's exported champion: what was exported of other trials is none.
+
+    Raises:
+        InvalidInput: It is not on this machine.
+    """
+    from analysis.champion import choose
+
+    champion = choose(state).champion
     for export in reversed(state.exports):
-        if (folder := Path(export["folder"])).is_dir():
+        if export["trial"] == champion and (folder := Path(export["folder"])).is_dir():
             return folder
     raise InvalidInput(
         Problem(state.name, "its champion is not exported on this machine", f"`podium export {state.name}` does it")

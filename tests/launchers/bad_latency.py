@@ -22,6 +22,17 @@ def _ask(what: str, arguments: tuple[str, ...], message: str, way_out: str = "",
     return Case(what, message, way_out, ("latency", _URL, *arguments), code, _aiperf("/bin/true"))
 
 
+def _server(what: str, serve: str, arguments: tuple[str, ...], message: str, way_out: str = "") -> Case:
+    """A grid whose points nothing can serve."""
+
+    def arrange(stage: Stage) -> None:
+        ledger(BEGIN, END)(stage)
+        _aiperf("/bin/true")(stage)
+
+    load = ("--rate", "5/s", "--slo", "formulation_p95=2s")
+    return Case(what, message, way_out, ("latency", "small", "--serve", serve, *load, *arguments), arrange=arrange)
+
+
 def _grid(what: str, arguments: tuple[str, ...], message: str, way_out: str = "") -> Case:
     """A grid of a sweep that ended without a champion."""
     return Case(what, message, way_out, (*_SERVE, *arguments), arrange=ledger(BEGIN, END))
@@ -124,6 +135,20 @@ LATENCY = (
         ("--slo", "formulation_p95=2s", "--runs", "5", "--requests", "50"),
         "--requests: whether a rate keeps the SLO takes 90 requests, but got 50",
         "--requests 90",
+    ),
+    _server(
+        "A server that nobody knows",
+        "vlm",
+        (),
+        'must be podium, vllm, sglang or a command with {port} in it, but got "vlm"',
+        'did you mean "vllm"?',
+    ),
+    _server(
+        "More GPUs than one server takes",
+        "podium",
+        ("--accelerators", "H100", "--tp", "2"),
+        "--tp: podium serve takes one device, and the grid has tp 2",
+        "--tp 1, or --serve vllm or sglang",
     ),
     _grid(
         "A limit that is none",

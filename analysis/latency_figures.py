@@ -80,10 +80,16 @@ def _arms(scene: Scene) -> list[_Arm]:
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     for row in reported(stages(scene.state, scene.choice), scene.state, scene.choice):
         rows.setdefault(row["arm"], {})[row["stage"]] = row
+    first = {arm: next(iter(by_stage.values())) for arm, by_stage in rows.items()}
+    several = (
+        len({row["load"] for row in first.values()}) > 1
+    )  # then they are not to be compared, and each says its own
     found = []
     for arm, by_stage in rows.items():
-        label, is_champion = next(iter(by_stage.values()))["label"], arm == scene.choice.champion
-        found.append(_Arm(f"<b>{label}</b>" if is_champion else label, is_champion, by_stage))
+        is_champion, name = arm == scene.choice.champion, str(first[arm]["label"])
+        name = f"<b>{name}</b>" if is_champion else name
+        name += f"<br><span style='font-size:11px'>{first[arm]['load']}</span>" if several else ""
+        found.append(_Arm(name, is_champion, by_stage))
     return found
 
 

@@ -317,9 +317,16 @@ def _ways(state: SweepState) -> dict[str, Any] | None:
         return None
     rows = []
     for way in found:
-        ends = f"{way.interval[0]:+.3g} to {way.interval[1]:+.3g}".replace("-", "−") if way.interval else None
-        cells = [_cell(way.label, text=True), _cell(way.measured), _cell(way.other), _cell(ends), _cell(way.n)]
-        rows.append({"css": "", "title": "" if ends else "too few of the answers differ to say", "cells": cells})
+        cells = [
+            _cell(way.label, text=True),
+            _cell(way.measured),
+            _cell(way.other),
+            _cell(way.difference),
+            _cell(way.n),
+        ]
+        rows.append(
+            {"css": "", "title": "" if way.interval else "too few of the answers differ to say", "cells": cells}
+        )
     heads = ("answered", f"{found[0].metric} as measured", "in this way", "interval of the difference", "n")
     return _table(heads, rows, 1)
 
@@ -371,11 +378,13 @@ def _latency(scene: Scene) -> dict[str, Any] | None:
             "US$ per GPU-hour, as of",
         )
         tables.append(_table(heads, rows, 1))
+    bars = latency_figures.stage_bars(scene)
     return {
-        "how": "Each stage by itself, in seconds, measured alone on the machine; in brackets 95 % intervals, whatever "
+        "how": ("Drawn are the medians of the stages, which need not add up to the agent's. " if bars else "")
+        + "Each stage by itself, in seconds, measured alone on the machine; in brackets 95 % intervals, whatever "
         "the distribution. – is not measured, or with too few requests to say: point at a row to read why."
         + (f" Good requests keep {_limits(grid)}; {_how_served(grid)}." if grid else ""),
-        "figure": _drawn("latency", bars) if (bars := latency_figures.stage_bars(scene)) else "",
+        "figure": _drawn("latency", bars) if bars else "",
         "tables": tables,
     }
 

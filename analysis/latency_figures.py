@@ -1,7 +1,7 @@
 """The figure of latency: what each stage takes, arm by arm, how long the slowest wait, and where the SLO lies."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from analysis import theme
@@ -47,7 +47,7 @@ def stage_bars(scene: Scene) -> Any | None:
     """Medians of the stages as one bar for each arm; None where no median is known."""
     import plotly.graph_objects as go
 
-    arms = [arm for arm in _arms(scene) if any(arm.medians())]
+    arms = _arms(scene)
     if not arms:
         return None
     figure = go.Figure(layout=theme.layout(140 + ROW_PX * len(arms), barmode="stack", bargap=0.45))
@@ -77,19 +77,19 @@ def stage_bars(scene: Scene) -> Any | None:
 
 
 def _arms(scene: Scene) -> list[_Arm]:
+    """Whoever has a median, as people call them."""
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     for row in reported(stages(scene.state, scene.choice), scene.state, scene.choice):
         rows.setdefault(row["arm"], {})[row["stage"]] = row
-    first = {arm: next(iter(by_stage.values())) for arm, by_stage in rows.items()}
-    several = (
-        len({row["load"] for row in first.values()}) > 1
-    )  # then they are not to be compared, and each says its own
+    arms = [_Arm("", arm == scene.choice.champion, by_stage) for arm, by_stage in rows.items()]
+    arms = [arm for arm in arms if any(arm.medians())]
+    first = [next(iter(arm.rows.values())) for arm in arms]
+    several = len({row["load"] for row in first}) > 1  # then they are not to be compared, and each says its own
     found = []
-    for arm, by_stage in rows.items():
-        is_champion, name = arm == scene.choice.champion, str(first[arm]["label"])
-        name = f"<b>{name}</b>" if is_champion else name
-        name += f"<br><span style='font-size:11px'>{first[arm]['load']}</span>" if several else ""
-        found.append(_Arm(name, is_champion, by_stage))
+    for arm, row in zip(arms, first, strict=True):
+        name = f"<b>{row['label']}</b>" if arm.is_champion else row["label"]
+        name += f"<br><span style='font-size:11px'>{row['load']}</span>" if several else ""
+        found.append(replace(arm, name=name))
     return found
 
 

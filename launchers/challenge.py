@@ -54,7 +54,7 @@ def read_challenge(
         ledger.append("challenge", read=reads + 1, arms=[job.arm for job in todo], n=num_items, **frozen)
         if reads:
             # After an interruption, or for a champion that came with more trials. The latter weakens the seal: say so.
-            say(f"the challenge set is read for the {reads + 1}. time, for {len(todo)} arms that it has not judged …")
+            say(f"the challenge set is read again (reading {reads + 1}), for {len(todo)} arms that it has not judged …")
         else:
             say(f"the rule is frozen; the sealed challenge set, read once: {len(todo)} arms …")
         evaluators.run(todo, look)

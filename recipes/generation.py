@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from recipes.guiding import guides
 from recipes.schema import Base
 
 Messages = Sequence[dict[str, str]]
@@ -30,7 +31,7 @@ class Model:
 
         Args:
             prompts: Conversations that end with the user's turn.
-            schema: A JSON schema that every answer is forced into, token by token (by ``llguidance``).
+            schema: A JSON schema that every answer is forced into, token by token; see ``recipes.guiding``.
             progress: Called with the number of answers so far.
         """
         import torch
@@ -54,7 +55,7 @@ class Model:
         ]
         batch = self.tokenizer(rendered, return_tensors="pt", padding=True, add_special_tokens=False)
         batch = batch.to(self.network.device)
-        processors = [_SchemaProcessor(self.tokenizer, schema, len(prompts))] if schema else None
+        processors = [_SchemaProcessor(self.tokenizer, schema, self.max_new_tokens, len(prompts))] if schema else None
         out = self.network.generate(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
@@ -68,61 +69,19 @@ class Model:
         return [text.strip() for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
 
 
-@lru_cache(maxsize=2)
-def _llguidance_tokenizer(tokenizer: Any, vocab_size: int) -> Any:
-    import llguidance.hf
-
-    return llguidance.hf.from_tokenizer(tokenizer, vocab_size)
-
-
-def schema_matchers(tokenizer: Any, schema: dict[str, Any]) -> Callable[[], Any]:
-    """Makes matchers that follow one answer each through a JSON schema."""
-    import llguidance
-
-    grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, {"whitespace_flexible": False})
-    known = _llguidance_tokenizer(tokenizer, len(tokenizer))
-    return lambda: llguidance.LLMatcher(known, grammar)
-
-
-def schema_problem(tokenizer: Any, schema: dict[str, Any]) -> str:
-    """Why no answer can be forced into a schema; empty where one can."""
-    import llguidance
-
-    try:
-        grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, {"whitespace_flexible": False})
-    except ValueError as error:
-        return " ".join(str(error).split())
-    problem = llguidance.LLMatcher.validate_grammar(grammar, _llguidance_tokenizer(tokenizer, len(tokenizer)))
-    return " ".join(str(problem).split())
-
-
-def allow_only(matcher: Any, scores: Any, eos: int) -> None:
-    """Mask every token of one row (1, vocabulary) that would leave the schema, in place; ``eos`` alone at its end."""
-    import llguidance.torch
-
-    if matcher.is_stopped():
-        scores.fill_(float("-inf"))
-        scores[:, eos] = 0.0
-        return
-    bitmask = llguidance.torch.allocate_token_bitmask(1, scores.shape[1])
-    llguidance.torch.fill_next_token_bitmask(matcher, bitmask, 0)
-    llguidance.torch.apply_token_bitmask_inplace(scores, bitmask.to(scores.device))
-
-
 class _SchemaProcessor:
     """Masks every token that would leave the schema, for each row of a batch."""
 
-    def __init__(self, tokenizer: Any, schema: dict[str, Any], num_rows: int) -> None:
-        new = schema_matchers(tokenizer, schema)
-        self._matchers = [new() for _ in range(num_rows)]
-        self._eos = tokenizer.eos_token_id
+    def __init__(self, tokenizer: Any, schema: dict[str, Any], limit: int, num_rows: int) -> None:
+        new = guides(tokenizer, schema, limit)
+        self._guides = [new() for _ in range(num_rows)]
         self._started = False
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        for row, matcher in enumerate(self._matchers):
-            if self._started and not matcher.is_stopped():
-                matcher.consume_token(int(input_ids[row, -1]))
-            allow_only(matcher, scores[row : row + 1], self._eos)
+        for row, guide in enumerate(self._guides):
+            if self._started:
+                guide.take(int(input_ids[row, -1]))
+            guide.mask(scores[row : row + 1])
         self._started = True
         return scores
 

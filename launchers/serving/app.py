@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from launchers.serving.log import RequestLog
 from launchers.serving.protocol import ApiError, ChatRequest, parse
-from recipes.generation import schema_problem
+from recipes.guiding import schema_problem
 from recipes.serving.asking import End, Event, Failure, Question, Reason, Sampling
 from recipes.serving.choosing import SchemaError
 from recipes.serving.scheduler import Busy, Scheduler

@@ -1,10 +1,8 @@
 """The next token of one answer: the likeliest or a drawn one, of those that its schema allows."""
 
-from typing import Any
-
 import torch
 
-from recipes.generation import allow_only
+from recipes.guiding import Guide
 from recipes.serving.asking import Sampling
 
 
@@ -17,11 +15,11 @@ class Chooser:
 
     Args:
         ends: Tokens that end it; the first is the one that a finished schema allows.
-        matcher: Follows the answer through its schema; None where it has none.
+        guide: Leads the answer through its schema; None where it has none.
     """
 
-    def __init__(self, sampling: Sampling, ends: tuple[int, ...], matcher: Any = None) -> None:
-        self._sampling, self._ends, self._matcher = sampling, ends, matcher
+    def __init__(self, sampling: Sampling, ends: tuple[int, ...], guide: Guide | None = None) -> None:
+        self._sampling, self._ends, self._guide = sampling, ends, guide
         self._count = 0
         self._generator = torch.Generator()
         if sampling.seed is None:
@@ -32,7 +30,7 @@ class Chooser:
     @property
     def is_complete(self) -> bool:
         """Whether the schema allows no further token."""
-        return self._matcher is not None and bool(self._matcher.is_stopped())
+        return self._guide is not None and self._guide.is_complete
 
     def choose(self, logits: torch.Tensor) -> int:
         """The next token.
@@ -46,13 +44,13 @@ class Chooser:
         """
         if self._count < self._sampling.min_tokens:
             logits[:, list(self._ends)] = float("-inf")
-        if self._matcher is not None:
-            allow_only(self._matcher, logits, self._ends[0])
+        if self._guide is not None:
+            self._guide.mask(logits)
         token = int(logits.argmax(-1)) if self._sampling.temperature == 0 else self._draw(logits[0])
-        if self._matcher is not None and not self._matcher.is_stopped():
-            self._matcher.consume_token(token)
-        if self._matcher is not None and self._matcher.is_error():
-            raise SchemaError(" ".join(str(self._matcher.get_error()).split()))
+        if self._guide is not None:
+            self._guide.take(token)
+            if self._guide.error:
+                raise SchemaError(self._guide.error)
         self._count += 1
         return token
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from recipes.generation import schema_matchers
+from recipes.guiding import Guide, guides
 from recipes.serving.asking import End, Failure, Piece, Question, Reason
 from recipes.serving.cache import Pairs, Prefixes, Rows, cache_of, pairs_of
 from recipes.serving.choosing import Chooser
@@ -27,9 +27,9 @@ class Busy(Exception):
 class _Row:
     """An answer that is being made."""
 
-    def __init__(self, question: Question, tokenizer: Any, ends: tuple[int, ...], matcher: Any) -> None:
+    def __init__(self, question: Question, tokenizer: Any, ends: tuple[int, ...], guide: Guide | None) -> None:
         self.question, self._ends = question, ends
-        self._chooser = Chooser(question.sampling, ends, matcher)
+        self._chooser = Chooser(question.sampling, ends, guide)
         self._text = TextStream(tokenizer, question.sampling.stop)
         self.last = -1
 
@@ -167,8 +167,7 @@ class Scheduler:
         caches: list[Pairs] = []
         for question in questions:
             try:
-                matcher = self._matcher(question)
-                row = _Row(question, self.models.tokenizer, self.models.ends, matcher)
+                row = _Row(question, self.models.tokenizer, self.models.ends, self._guide(question))
                 logits, pairs = self._read(name, question, batch.prefixes)
                 if row.take(logits, int(logits.argmax(-1))):
                     rows.append(row)
@@ -184,9 +183,10 @@ class Scheduler:
         else:
             batch.rows += rows
 
-    def _matcher(self, question: Question) -> Any:
+    def _guide(self, question: Question) -> Guide | None:
         schema = question.sampling.schema
-        return None if schema is None else schema_matchers(self.models.tokenizer, schema)()
+        limit = question.sampling.max_new_tokens
+        return None if schema is None else guides(self.models.tokenizer, schema, limit)()
 
     def _read(self, name: str, question: Question, prefixes: Prefixes) -> tuple[torch.Tensor, Pairs]:
         """The logits of a prompt's next token, (1, vocabulary), and the prompt's keys and values."""

@@ -42,7 +42,7 @@ def run(repeats: int = REPEATS, num_rows: int = ROWS) -> None:
         "rows": num_rows,
         "tokens": f"at most {recipe.generate.max_new_tokens} of an answer",
         "seconds": "CPU, one thread; prompts included",
-        "valid": "share of guided answers that are whole and satisfy the schema; the others reached the limit",
+        "valid": "share of guided answers that are whole and satisfy the schema",
     }
     report("guided", rows, conditions)
 

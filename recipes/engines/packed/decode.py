@@ -20,6 +20,7 @@ from recipes.engines.packed.network import Network
 from recipes.engines.packed.rows import Row
 from recipes.engines.packed.tree import MIN_SHARED, Layout, lay_out
 from recipes.generation import Messages
+from recipes.guiding import Guide, guides
 
 MAX_ROWS = {"cpu": 256, "cuda": 1024}  # adapters times prompts of one batch
 SPARSE = 0.6  # a batch of which less is alive is packed together
@@ -158,25 +159,24 @@ def texts(
         tokenizer.apply_chat_template(list(prompt), add_generation_prompt=True, tokenize=True, return_dict=False)
         for prompt in prompts
     ]
-    pick = schema_pick(tokenizer, schema) if schema else None
+    pick = schema_pick(tokenizer, schema, max_new_tokens) if schema else None
     found = answer(network, adapters, ids, max_new_tokens, pick, progress)
     return [[text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)] for rows in found]
 
 
-def schema_pick(tokenizer: Any, schema: dict[str, Any]) -> Pick:
-    """Picks the likeliest token that a JSON schema allows."""
-    matchers: dict[tuple[int, int], Any] = {}
-    new = generation.schema_matchers(tokenizer, schema)
+def schema_pick(tokenizer: Any, schema: dict[str, Any], limit: int) -> Pick:
+    """Picks the likeliest token that a JSON schema allows in an answer of at most ``limit`` tokens."""
+    found: dict[tuple[int, int], Guide] = {}
+    new = guides(tokenizer, schema, limit)
 
     def pick(logits: torch.Tensor, names: list[tuple[int, int]]) -> torch.Tensor:
         for row, name in enumerate(names):
-            if name not in matchers:
-                matchers[name] = new()
-            generation.allow_only(matchers[name], logits[row : row + 1], tokenizer.eos_token_id)
+            if name not in found:
+                found[name] = new()
+            found[name].mask(logits[row : row + 1])
         chosen = logits.argmax(-1)
         for token, name in zip(chosen.tolist(), names, strict=True):
-            if not matchers[name].is_stopped():
-                matchers[name].consume_token(token)
+            found[name].take(token)
         return chosen
 
     return pick

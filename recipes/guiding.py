@@ -1,0 +1,287 @@
+"""Answers that satisfy a JSON schema: every token that would leave it is masked, and the end comes before the limit.
+
+The grammar is followed by ``llguidance``. That alone gives valid JSON only to answers that end in time: one that is cut
+off by its limit of tokens satisfies no schema. So a guide keeps an eye on how many tokens it takes to close what is
+open. Near the limit it lets nothing be opened that could not be closed any more, and where no more tokens are left than
+that takes, it allows nothing else.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+_STRUCTURE = frozenset('{}[],:"')
+_LONGEST_WAY = 1024  # tokens: a schema whose shortest answer is longer is not brought to an end
+_LOOKED_AT = 64  # tokens of those that a state allows, where none of them closes anything
+_MARGIN = 16  # tokens
+_SLACK = 3  # tokens that the inside of a string may add to the way out of it: the rest of a sign of several bytes
+
+
+def guides(tokenizer: Any, schema: dict[str, Any], limit: int) -> Callable[[], "Guide"]:
+    """Makes guides that lead one answer each through a JSON schema.
+
+    Args:
+        tokenizer: A fast tokenizer of transformers.
+        schema: What every answer must satisfy.
+        limit: Tokens that an answer may have.
+
+    Raises:
+        ValueError: The schema cannot be followed.
+    """
+    import llguidance
+
+    grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, {"whitespace_flexible": False})
+    known = _llguidance_tokenizer(tokenizer, len(tokenizer))
+    words = _words(tokenizer)
+    whole = _way_out(llguidance.LLMatcher(known, grammar), _Place(), words)
+    shortest = len(whole) if whole is not None else None
+    return lambda: Guide(llguidance.LLMatcher(known, grammar), words, limit, shortest)
+
+
+def schema_problem(tokenizer: Any, schema: dict[str, Any]) -> str:
+    """Why no answer can be forced into a schema; empty where one can."""
+    import llguidance
+
+    try:
+        grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, {"whitespace_flexible": False})
+    except ValueError as error:
+        return " ".join(str(error).split())
+    problem = llguidance.LLMatcher.validate_grammar(grammar, _llguidance_tokenizer(tokenizer, len(tokenizer)))
+    return " ".join(str(problem).split())
+
+
+class Guide:
+    """Leads one answer through a schema, token by token.
+
+    Args:
+        matcher: Of ``llguidance``, at the start of the answer.
+        words: Of the tokenizer.
+        limit: Tokens that the answer may have.
+        shortest: Those of the shortest whole answer. Where that is above the limit, or None, answers are cut off.
+    """
+
+    def __init__(self, matcher: Any, words: "_Words", limit: int, shortest: int | None) -> None:
+        self._matcher, self._words, self._left = matcher, words, limit
+        self._place = _Place()
+        self._forced: deque[int] = deque()
+        self._can_end = shortest is not None and shortest <= limit
+        self._shortest = self._least = shortest or 0  # tokens from the beginning to the end, and from here
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the schema allows no further token."""
+        return bool(self._matcher.is_stopped())
+
+    @property
+    def error(self) -> str | None:
+        """Why the schema allows nothing although the answer is not finished; None where it is well."""
+        return " ".join(str(self._matcher.get_error()).split()) if self._matcher.is_error() else None
+
+    def mask(self, scores: Any) -> None:
+        """Mask every token that must not come next, in place; the end alone is left when the answer is complete.
+
+        Args:
+            scores: Logits of shape (1, vocabulary).
+        """
+        if self._matcher.is_stopped():
+            _allow_alone(scores, self._words.eos)
+            return
+        if not self._forced and self._can_end and self._left <= self._least + _SLACK:
+            self._forced = deque(self._way() or ())
+        if self._forced:
+            _allow_alone(scores, self._forced[0])
+            return
+        self._words.mask(self._matcher, scores)
+        if self._can_end and self._left <= self._least + self._shortest + _MARGIN:
+            self._open_nothing_that_stays_open(scores)
+
+    def take(self, token: int) -> None:
+        """Go on by the token that was chosen."""
+        if self._matcher.is_stopped():
+            return
+        self._matcher.consume_token(token)
+        self._left -= 1
+        if self._forced:
+            self._forced.popleft()
+            return
+        text = self._words.texts[token] if token < len(self._words.texts) else ""
+        self._place = self._place.after(text)
+        # Far from the limit nobody need know. Within a string nothing more becomes open.
+        near = self._left <= 2 * self._shortest + self._place.depth + _MARGIN
+        if self._can_end and near and _STRUCTURE & set(text) and not self._matcher.is_stopped():
+            way = self._way()
+            self._can_end, self._least = way is not None, len(way or ())
+
+    def _open_nothing_that_stays_open(self, scores: Any) -> None:
+        """Mask what opens something, but for the likeliest token where that can still be closed in time."""
+        within = self._place.within and not self._place.escaped
+        top = int(scores.argmax(-1))
+        kept = [top] if self._fits(top, within) else (self._way() or [])[:1]
+        values = scores[:, kept].clone()
+        opening = self._words.opening(within, scores.device)
+        scores[:, : len(opening)].masked_fill_(opening, float("-inf"))
+        scores[:, kept] = values
+
+    def _fits(self, token: int, within: bool) -> bool:
+        """Whether the answer can be brought to an end in time with this token in it."""
+        if not self._words.opens(token, within):
+            return True
+        matcher = self._matcher.deep_copy()
+        if not matcher.consume_token(token):
+            return False
+        way = _way_out(matcher, self._place.after(self._words.texts[token]), self._words)
+        return way is not None and len(way) + _SLACK < self._left
+
+    def _way(self) -> list[int] | None:
+        return _way_out(self._matcher.deep_copy(), self._place, self._words)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where in a JSON text one is: how many brackets are open, and whether within a string, after a backslash."""
+
+    depth: int = 0
+    within: bool = False
+    escaped: bool = False
+
+    def after(self, text: str) -> "_Place":
+        depth, within, escaped = self.depth, self.within, self.escaped
+        for sign in text:
+            if escaped:
+                escaped = False
+            elif within:
+                within, escaped = sign != '"', sign == "\\"
+            else:
+                within = sign == '"'
+                depth += (sign in "[{") - (sign in "]}")
+        return _Place(depth, within, escaped)
+
+
+class _Words:
+    """The vocabulary of a tokenizer by what it closes.
+
+    Attributes:
+        texts: What each token says; nothing for special tokens.
+        eos: The token that ends an answer.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        import numpy as np
+
+        special = set(tokenizer.all_special_ids)
+        self.eos: int = tokenizer.eos_token_id
+        self.texts = tuple("" if token in special else tokenizer.decode([token]) for token in range(len(tokenizer)))
+        first = {True: '"', False: "]}"}  # within a string, and elsewhere
+        self._closing = {
+            within: np.array(sorted(self._beginning(signs), key=lambda token: -_closes(self.texts[token], within)), int)
+            for within, signs in first.items()
+        }
+
+        self._opening = {within: np.array([_opens(text, within) for text in self.texts], bool) for within in first}
+        self._masks: dict[tuple[bool, str], Any] = {}
+
+    def mask(self, matcher: Any, scores: Any) -> None:
+        """Mask what leaves the schema in logits of shape (1, vocabulary), padded beyond the tokenizer's or not."""
+        import llguidance.torch
+
+        num_tokens = len(self.texts)
+        scores[:, num_tokens:] = float("-inf")
+        bitmask = _bitmask(matcher, num_tokens).to(scores.device)
+        llguidance.torch.apply_token_bitmask_inplace(scores[:, :num_tokens], bitmask)
+
+    def opens(self, token: int, within: bool) -> bool:
+        """Whether a token may open something, or go on to what is yet to come."""
+        return bool(self._opening[within][token])
+
+    def opening(self, within: bool, device: Any) -> Any:
+        """The tokens that do, as a mask of shape (vocabulary,)."""
+        import torch
+
+        key = within, str(device)
+        if key not in self._masks:
+            self._masks[key] = torch.from_numpy(self._opening[within]).to(device)
+        return self._masks[key]
+
+    def _beginning(self, signs: str) -> list[int]:
+        return [token for token, text in enumerate(self.texts) if text and text[0] in signs]
+
+    def closing(self, bits: Any, place: _Place) -> list[int]:
+        """The allowed token that closes most; where none closes anything, one that says something. Nothing, or one.
+
+        Args:
+            bits: Whether each token is allowed, shape (vocabulary,).
+            place: Where in the answer one is.
+        """
+        import numpy as np
+
+        ahead = self._closing[place.within and not place.escaped]
+        allowed = ahead[bits[ahead] == 1]
+        if not allowed.size:
+            allowed = np.array([token for token in np.flatnonzero(bits)[:_LOOKED_AT] if self.texts[token]], int)
+        return [int(allowed[0])] if allowed.size else []
+
+
+def _closes(text: str, within: bool) -> int:
+    """How much a token closes, less what it opens."""
+    return sum(sign in "]}" for sign in text) - 3 * _num_opened(text, within)
+
+
+def _opens(text: str, within: bool) -> bool:
+    return _num_opened(text, within) > 0
+
+
+def _num_opened(text: str, within: bool) -> int:
+    """At most as much: within a string these signs may be text. Its own quotation mark opens nothing."""
+    return max(0, text.count('"') - within) + sum(sign in "[{,:" for sign in text)
+
+
+@lru_cache(maxsize=2)
+def _llguidance_tokenizer(tokenizer: Any, vocab_size: int) -> Any:
+    import llguidance.hf
+
+    return llguidance.hf.from_tokenizer(tokenizer, vocab_size)
+
+
+@lru_cache(maxsize=2)
+def _words(tokenizer: Any) -> _Words:
+    return _Words(tokenizer)
+
+
+def _bitmask(matcher: Any, vocabulary: int) -> Any:
+    import llguidance.torch
+
+    bitmask = llguidance.torch.allocate_token_bitmask(1, vocabulary)
+    llguidance.torch.fill_next_token_bitmask(matcher, bitmask, 0)
+    return bitmask
+
+
+def _bits(matcher: Any, words: _Words) -> Any:
+    import numpy as np
+
+    num_tokens = len(words.texts)
+    return np.unpackbits(_bitmask(matcher, num_tokens).numpy().view(np.uint8), bitorder="little")[:num_tokens]
+
+
+def _allow_alone(scores: Any, token: int) -> None:
+    scores.fill_(float("-inf"))
+    scores[:, token] = 0.0
+
+
+def _way_out(matcher: Any, place: _Place, words: _Words) -> list[int] | None:
+    """Tokens that finish an answer from where it is, about as few as it takes; None where no end is found.
+
+    The matcher is led along.
+    """
+    way: list[int] = []
+    while not matcher.is_stopped() and not matcher.is_accepting():
+        if matcher.is_error() or len(way) >= _LONGEST_WAY:
+            return None
+        found = list(matcher.compute_ff_tokens()) or words.closing(_bits(matcher, words), place)
+        if not found or not matcher.consume_tokens(found):
+            return None
+        way += found
+        for token in found:
+            place = place.after(words.texts[token])
+    return way

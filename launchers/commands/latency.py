@@ -29,7 +29,7 @@ _GRID = {
     "accelerator": "on",
     "tp": "tp",
     "goodput_rps": "good requests/s",
-    "goodput_rps_per_unit": "per GPU",
+    "goodput_rps_per_unit": "per GPU or core",
     "usd_per_1k_good": "$ per 1,000 good",
     "p95": "p95 s",
     "runs": "runs",

@@ -136,7 +136,9 @@ def _sweep(state: SweepState, output: Format) -> None:
         show(content, rows, {key: key for key in (*rows[0],)} if rows else _STAGES, output, "")
         return
     if rows:
-        caption = "; ".join(dict.fromkeys(str(row["load"]) for row in rows if row["load"]))
+        told = dict.fromkeys(str(row["load"]) for row in rows if row["load"])
+        told |= dict.fromkeys(f"–: {row['why']}" for row in rows if row["why"])
+        caption = "; ".join(told)
         show_table(f"{state.name}: latency, stage by stage", rows, _STAGES, caption)
     if limits:
         show_table(f"{state.name}: the SLO", limits, _LIMITS)

@@ -368,11 +368,11 @@ def _latency(scene: Scene) -> dict[str, Any] | None:
         ]
         heads = (
             "served on",
-            "GPUs",
+            "GPUs or cores",
             "good requests/s",
-            "for each GPU",
+            "for each of them",
             "US$ per 1,000 good",
-            "US$ per GPU-hour, as of",
+            "US$ per hour of one, as of",
         )
         tables.append(_table(heads, rows, 1))
     bars = latency_figures.stage_bars(scene)

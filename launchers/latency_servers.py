@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -54,9 +55,10 @@ def _check_points(serve: str, points: Sequence[Point]) -> None:
 
 
 def by_podium(bundle: Path, point: Point, port: int) -> Command:
-    """``podium serve``, on the one device of the point."""
+    """``podium serve``, on the one device of the point: a core is priced, so one thread computes."""
     words = (sys.executable, "-m", "launchers.cli", "serve", str(bundle), "--port", str(port))
-    return _on_loopback(words, port, CHAMPION)
+    threads = {"OMP_NUM_THREADS": str(point.tp)} if point.pool.device == "cpu" else {}
+    return replace(_on_loopback(words, port, CHAMPION), env=threads)
 
 
 def by_another(server: str, what: Served, point: Point, port: int) -> Command:

@@ -9,7 +9,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sweeps.errors import InvalidInput, PodiumError, Problem
@@ -28,12 +28,14 @@ class Command:
         url: The base of its OpenAI-compatible endpoint: ``http://127.0.0.1:8000/v1``.
         ready: The address that answers 200 once it is ready.
         model: What is asked there; empty for the only one that it has.
+        env: What its environment has beside ours.
     """
 
     argv: tuple[str, ...]
     url: str
     ready: str
     model: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 def command_of(template: str, values: Mapping[str, object], port: int) -> Command:
@@ -87,6 +89,7 @@ def serving(command: Command, log: Path, ready_s: float = READY_S) -> Iterator[s
         try:
             child = subprocess.Popen(
                 list(command.argv),
+                env={**os.environ, **command.env},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

@@ -29,7 +29,7 @@ _GRID = {
     "accelerator": "on",
     "tp": "tp",
     "goodput_rps": "good requests/s",
-    "goodput_rps_per_unit": "per GPU",
+    "goodput_rps_per_unit": "per GPU or core",
     "usd_per_1k_good": "$ per 1,000 good",
     "p95": "p95 s",
     "runs": "runs",
@@ -136,7 +136,9 @@ def _sweep(state: SweepState, output: Format) -> None:
         show(content, rows, {key: key for key in (*rows[0],)} if rows else _STAGES, output, "")
         return
     if rows:
-        caption = "; ".join(dict.fromkeys(str(row["load"]) for row in rows if row["load"]))
+        told = dict.fromkeys(str(row["load"]) for row in rows if row["load"])
+        told |= dict.fromkeys(f"–: {row['why']}" for row in rows if row["why"])
+        caption = "; ".join(told)
         show_table(f"{state.name}: latency, stage by stage", rows, _STAGES, caption)
         for note in told:
             print(note["text"])

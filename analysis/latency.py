@@ -1,7 +1,7 @@
 """Latencies of a sweep as tables: stages of all that were timed, the SLO's verdicts, and the grid of servers."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from analysis.champion import Choice
@@ -78,6 +78,12 @@ def notes(state: SweepState, choice: Choice) -> list[dict[str, str]]:
             )
         found += [{"arm": arm, "text": f"{label}: {text}"} for text in told]
     return found
+
+
+def reported(rows: Iterable[dict[str, Any]], state: SweepState, choice: Choice) -> list[dict[str, Any]]:
+    """Of rows by ``arm``, those of champion and references; without a champion, of all that were timed."""
+    shown = {*standing(state), choice.champion} if choice.champion else {*standing(state), *state.trials}
+    return [row for row in rows if row["arm"] in shown]
 
 
 def kept(state: SweepState, choice: Choice) -> list[dict[str, Any]]:

@@ -10,14 +10,14 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from analysis import cost_figures, decision_figures, figures, retrieval_figures, theme
+from analysis import cost_figures, decision_figures, figures, latency_figures, retrieval_figures, theme
 from analysis.champion import Choice, agreement, choose
 from analysis.claims import check_page, quoted
-from analysis.comparison import baseline, comparison, standing
+from analysis.comparison import baseline, comparison
 from analysis.figures import Scene
 from analysis.importance import Importance, importance
 from analysis.instrument import readings
-from analysis.latency import kept, limits_in_words, notes, read_grid, stages
+from analysis.latency import kept, limits_in_words, notes, read_grid, reported, stages
 from analysis.leaderboard import leaderboard
 from analysis.measured import change, measured
 from analysis.pairwise import WIN_RATE, read_pairwise
@@ -25,6 +25,7 @@ from analysis.parallel import parallel
 from analysis.plain import plain
 from analysis.rule import JSON_VALID, LOSS, QUALITY, RETRIEVAL, SCORE
 from analysis.scales import label, number, shorten
+from analysis.ways import other_ways
 from recipes.files import write_whole
 from sweeps.metrics import BY_NAME
 from tracking.ledger import SweepState, TrialState
@@ -91,7 +92,8 @@ def render(state: SweepState, choice: Choice) -> str:
         champion=_champion(state, choice),
         comparison=_comparison(state, choice),
         instrument=_instrument(state),
-        latency=_latency(state, choice),
+        ways=_ways(state),
+        latency=_latency(scene),
         pairwise=_pairwise(state),
         leaderboard=_leaderboard(state, choice),
         decision=_decision(scene),
@@ -307,14 +309,32 @@ def _instrument(state: SweepState) -> dict[str, Any] | None:
     return {"heads": [_head(name, text=place < 2) for place, name in enumerate(heads)], "rows": rows}
 
 
-def _latency(state: SweepState, choice: Choice) -> dict[str, Any] | None:
-    """Stages and the SLO's verdicts of champion and references, and the grid of servers; None where nobody was timed.
+def _ways(state: SweepState) -> dict[str, Any] | None:
+    """The best trials answered in the other way too; None where none was."""
+    found = other_ways(state)
+    if not found:
+        return None
+    rows = []
+    for way in found:
+        cells = [
+            _cell(way.label, text=True),
+            _cell(way.measured),
+            _cell(way.other),
+            _cell(way.difference),
+            _cell(way.n),
+        ]
+        rows.append(
+            {"css": "", "title": "" if way.interval else "too few of the answers differ to say", "cells": cells}
+        )
+    heads = ("answered", f"{found[0].metric} as measured", "in this way", "interval of the difference", "n")
+    return _table(heads, rows, 1)
 
-    Without a champion, of all that were timed.
-    """
-    shown = {*standing(state), choice.champion} if choice.champion else {*standing(state), *state.trials}
-    found = [row for row in stages(state, choice) if row["arm"] in shown]
-    limits = [row for row in kept(state, choice) if row["arm"] in shown]
+
+def _latency(scene: Scene) -> dict[str, Any] | None:
+    """Stages and the SLO's verdicts of those reported, and the grid of servers; None where nobody was timed."""
+    state, choice = scene.state, scene.choice
+    found = reported(stages(state, choice), state, choice)
+    limits = reported(kept(state, choice), state, choice)
     grid = read_grid(state)
     if not found and grid is None:
         return None
@@ -357,11 +377,14 @@ def _latency(state: SweepState, choice: Choice) -> dict[str, Any] | None:
             "US$ per GPU-hour, as of",
         )
         tables.append(_table(heads, rows, 1))
+    bars = latency_figures.stage_bars(scene)
     return {
-        "how": "Each stage by itself, in seconds, measured alone on the machine; in brackets 95 % intervals, whatever "
+        "how": ("Drawn are the medians of the stages, which need not add up to the agent's. " if bars else "")
+        + "Each stage by itself, in seconds, measured alone on the machine; in brackets 95 % intervals, whatever "
         "the distribution. – is not measured, or with too few requests to say: point at a row to read why."
         + (f" Good requests keep {_limits(grid)}; {_how_served(grid)}." if grid else ""),
-        "notes": [note["text"] for note in notes(state, choice) if note["arm"] in shown],
+        "notes": [note["text"] for note in reported(notes(state, choice), state, choice)],
+        "figure": _drawn("latency", bars) if bars else "",
         "tables": tables,
     }
 
@@ -546,9 +569,13 @@ def _decision(scene: Scene) -> list[list[Section]]:
 def _section(identifier: str, title: str, how: str, figure: Any) -> Section:
     if isinstance(figure, str):
         return Section(identifier, title, how, sentence=figure)
+    return Section(identifier, title, how, html=_drawn(identifier, figure))
+
+
+def _drawn(identifier: str, figure: Any) -> str:
     config = {"displaylogo": False, "responsive": True, "displayModeBar": False}
     html = figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"figure-{identifier}", config=config)
-    return Section(identifier, title, how, html=html)
+    return str(html)
 
 
 def _importance_how(found: Importance | str, metric: str) -> str:

@@ -11,6 +11,7 @@ INK = "#1d2733"
 MUTED = "#667385"
 WORST, BEST = "#d5dde6", "#23527c"  # the objective's colour scale
 KINDS = {"training": "#4f7396", "evaluation": "#7fa99b", "retried": "#d3a64f", "failed": "#b0545c", "idle": "#c3cad3"}
+STAGES = {"formulation": "#4f7396", "retrieval": "#7fa99b", "ranking": "#d3a64f"}  # of a request, in their order
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 

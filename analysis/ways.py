@@ -33,6 +33,13 @@ class Way:
     other: float | None
     interval: tuple[float, float] | None
 
+    @property
+    def difference(self) -> str | None:
+        """The interval in words: ``-0.25 to +0.5``."""
+        if self.interval is None:
+            return None
+        return " to ".join(f"{end:+.3g}" if end else "0" for end in self.interval)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
@@ -68,7 +75,7 @@ def in_words(state: SweepState) -> list[str]:
     """A sentence for each."""
     return [
         f"{way.label}: {way.metric} {way.other:.4g} on dev, as measured {way.measured:.4g} (n = {way.n}"
-        + (f"; difference {way.interval[0]:+.3g} to {way.interval[1]:+.3g} at 95 %)" if way.interval else ")")
+        + (f"; difference {way.difference} at 95 %)" if way.difference else ")")
         for way in other_ways(state)
         if way.other is not None and way.measured is not None
     ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from launchers.model_server import ServerCommand, free_port, serving
+from launchers.model_server import Command, free_port, serving
 from launchers.pools import selector, units
 from sweeps.errors import PodiumError
 from sweeps.facts import Pool
@@ -40,7 +40,7 @@ class Point:
         return f"{self.tp} × {self.kind}"
 
 
-Servers = Callable[[Point, int], ServerCommand]
+Servers = Callable[[Point, int], Command]
 """A point and a port to the server's command. Travels to a Ray task."""
 
 
@@ -110,8 +110,9 @@ def measure_point(point: Point, bench: Bench) -> dict[str, Any]:
         program = find_aiperf()
         if program is None:
             raise PodiumError(f"AIPerf is not here ({INSTALL})")
-        with serving(bench.servers(point, free_port()), folder / "server.log", bench.ready_s) as url:
-            model = bench.load.model or sole_model(url)
+        command = bench.servers(point, free_port())
+        with serving(command, folder / "server.log", bench.ready_s) as url:
+            model = bench.load.model or command.model or sole_model(url)
             bodies = [{**body, "model": model} for body in bench.bodies]
             rate: float | None = bench.load.rate
             while rate is not None and len(runs) < bench.runs:

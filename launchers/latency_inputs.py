@@ -9,9 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from analysis.answers import stored
-from launchers.bundles import exported
 from launchers.latency_grid import Point, of_endpoint
-from launchers.model_server import Command, command_of
 from launchers.pools import load_pools
 from recipes.data.rows import checked_rows, read_jsonl
 from sweeps.errors import InvalidInput, Problem, nearest
@@ -19,6 +17,7 @@ from sweeps.facts import Pool
 from sweeps.fields import duration_s
 from sweeps.latency import NEEDED, Latency
 from tracking.ledger import SweepState
+from tracking.meters.chat import response_format
 from tracking.meters.latency.aiperf import INSTALL, find_aiperf
 
 
@@ -58,17 +57,12 @@ def limits_of(slo: Sequence[str] | None) -> dict[str, str] | None:
     return found
 
 
-def check_grid(latency: Latency, runs: int, serve: str) -> None:
+def check_grid(latency: Latency, runs: int) -> None:
     """Whether a grid can say anything.
 
     Raises:
-        InvalidInput: There is no rate, no limit on a request, or too few requests to tell whether a rate keeps them; or
-            the server is started by no command, or by one that does not tell it where to listen.
+        InvalidInput: There is no rate, no limit on a request, or too few requests to tell whether a rate keeps them.
     """
-    command_of(serve, {}, 0)
-    if "{port}" not in serve:
-        rule = f"must say where the server listens, but got {serve!r}"
-        raise InvalidInput(Problem("--serve", rule, "docs/latency.md says how"))
     if latency.rate is None:
         raise InvalidInput(Problem("--rate", "a load needs the rate at which requests arrive", "--rate 5/s"))
     limits = of_endpoint(latency.slo)
@@ -98,23 +92,12 @@ def points_of(state: SweepState, latency: Latency) -> list[Point]:
     return [Point(tp, pool) for pool in chosen for tp in latency.tp]
 
 
-def bundle_of(state: SweepState, serve: str) -> str:
-    """The folder of the champion's bundle, where the command names it.
-
-    Raises:
-        InvalidInput: There is none on this disk.
-    """
-    return str(exported(state)) if "{bundle}" in serve else ""
-
-
-def server_of(serve: str, bundle: str, point: Point, port: int) -> Command:
-    """The command of a point's server."""
-    return command_of(serve, {"bundle": bundle, "tp": point.tp, "accelerator": point.kind}, port)
-
-
-def bodies_of(conversations: Sequence[Sequence[Mapping[str, Any]]], max_tokens: int) -> list[dict[str, Any]]:
-    """Greedy requests for answers to conversations, without the model's name."""
-    return [{"messages": list(one), "temperature": 0, "max_tokens": max_tokens} for one in conversations]
+def bodies_of(
+    conversations: Sequence[Sequence[Mapping[str, Any]]], max_tokens: int, schema: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Greedy requests for answers to conversations, forced into a schema where there is one; the model is not named."""
+    form = {"response_format": response_format(schema)} if schema is not None else {}
+    return [{"messages": list(one), "temperature": 0, "max_tokens": max_tokens, **form} for one in conversations]
 
 
 def require_aiperf() -> Path:

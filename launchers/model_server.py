@@ -7,11 +7,10 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from sweeps.errors import InvalidInput, PodiumError, Problem
 
@@ -20,38 +19,21 @@ STOP_S = 20.0
 PROBE_S = 2.0
 
 
-class ServerCommand(Protocol):
-    """How a server is started and asked."""
-
-    @property
-    def argv(self) -> Sequence[str]:
-        """The command."""
-        ...
-
-    @property
-    def env(self) -> Mapping[str, str]:
-        """What its environment has beside ours."""
-        ...
-
-    @property
-    def url(self) -> str:
-        """The base of its OpenAI-compatible endpoint: ``http://127.0.0.1:8000/v1``."""
-        ...
-
-    @property
-    def ready(self) -> str:
-        """The address that answers 200 once it is ready."""
-        ...
-
-
 @dataclass(frozen=True)
 class Command:
-    """A command as a user writes it, see :class:`ServerCommand`."""
+    """How a server is started and asked.
+
+    Attributes:
+        argv: The command.
+        url: The base of its OpenAI-compatible endpoint: ``http://127.0.0.1:8000/v1``.
+        ready: The address that answers 200 once it is ready.
+        model: What is asked there; empty for the only one that it has.
+    """
 
     argv: tuple[str, ...]
     url: str
     ready: str
-    env: Mapping[str, str] = field(default_factory=dict)
+    model: str = ""
 
 
 def command_of(template: str, values: Mapping[str, object], port: int) -> Command:
@@ -89,7 +71,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(command: ServerCommand, log: Path, ready_s: float = READY_S) -> Iterator[str]:
+def serving(command: Command, log: Path, ready_s: float = READY_S) -> Iterator[str]:
     """Run a server within the block; yields the base of its endpoint.
 
     Args:
@@ -105,7 +87,6 @@ def serving(command: ServerCommand, log: Path, ready_s: float = READY_S) -> Iter
         try:
             child = subprocess.Popen(
                 list(command.argv),
-                env={**os.environ, **command.env},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -120,7 +101,7 @@ def serving(command: ServerCommand, log: Path, ready_s: float = READY_S) -> Iter
         _end(child)
 
 
-def _wait(child: subprocess.Popen[bytes], command: ServerCommand, log: Path, ready_s: float) -> None:
+def _wait(child: subprocess.Popen[bytes], command: Command, log: Path, ready_s: float) -> None:
     until = time.monotonic() + ready_s
     while time.monotonic() < until:
         if child.poll() is not None:

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from tests.launchers.running import Finished, loaded, podium, write_sweep
 from tests.storage import Server, moto, rclone
+from tracking.meters.latency.aiperf import find_aiperf
 
 # `make test` tries the same examples each time, so that what fails is what changed; `make test-properties` draws
 # others. No deadline: other programs may have the cores.
@@ -37,3 +39,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     home = folder / "home"
     run = podium(home, "submit", str(write_sweep(folder)), probe=True)
     return Finished(home, run.stdout, run.stderr, run.returncode, tuple(loaded(run)))
+
+
+@pytest.fixture
+def program() -> Path:
+    """AIPerf; where it is not, the test is left out, and fails in CI."""
+    found = find_aiperf()
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("CI has no AIPerf: `make aiperf`")
+        pytest.skip("no AIPerf here: `make aiperf`")
+    return found

@@ -1,7 +1,7 @@
-"""An OpenAI-compatible server on this machine that streams its answers as slowly as a test says, and keeps a log.
+"""An OpenAI-compatible server on this machine that streams its answers as slowly, and fails, as a test says.
 
 ``python -m tests.streaming --port 8000 --seconds 0.1 --tp 2`` is one that answers a request at a time, ``tp`` times as
-fast: a server whose capacity is known.
+fast: a server whose capacity is known, and which needs no GPUs to be faster with more of them.
 """
 
 import argparse
@@ -10,32 +10,18 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
+from itertools import count
 from typing import Any
 
 from tests.loopback import Loopback, Quiet
-
-
-@dataclass(frozen=True)
-class Served:
-    """One request as the server saw it: seconds of one clock."""
-
-    arrived: float
-    first: float
-    ended: float
-    question: str
-
-    @property
-    def seconds(self) -> float:
-        return self.ended - self.arrived
 
 
 class Streaming(Loopback):
     """Streams a short answer to each request.
 
     Args:
-        slow: Of the seconds since the server's start, when a request arrives: the seconds that its answer takes.
+        seconds: What an answer takes.
         broken: Of the number of requests before this one: whether it is answered with something that is no JSON.
         dies_after: So many requests, and then nothing listens any more.
         one_by_one: A request waits for the one before it.
@@ -44,17 +30,13 @@ class Streaming(Loopback):
 
     def __init__(
         self,
-        slow: Callable[[float], float] = lambda t: 0.01,
+        seconds: float = 0.01,
         broken: Callable[[int], bool] = lambda number: False,
         dies_after: int | None = None,
         one_by_one: bool = False,
         port: int = 0,
     ) -> None:
-        self.log: list[Served] = []
-        self.keys: list[str | None] = []
-        self.bodies: list[dict[str, Any]] = []
-        self.began = time.monotonic()
-        lock, outer = threading.Lock(), self
+        numbers, outer = count(), self
         turn = threading.Lock() if one_by_one else nullcontext()
 
         class Handler(Quiet, BaseHTTPRequestHandler):
@@ -62,40 +44,27 @@ class Streaming(Loopback):
                 self.answer(200, json.dumps({"object": "list", "data": [{"id": "shop"}]}).encode())
 
             def do_POST(self) -> None:
-                arrived = time.monotonic()
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    number = len(outer.bodies)
-                    outer.bodies.append(body)
-                    outer.keys.append(self.headers["Authorization"])
+                self.rfile.read(int(self.headers["Content-Length"]))
+                number = next(numbers)
                 if number == dies_after:
                     threading.Thread(target=outer.die).start()
                 if broken(number):
                     self.answer(200, b"<html>busy</html>", {"Content-Type": "application/json"})
                     return
-                seconds = slow(arrived - outer.began)
                 try:
                     with turn:
-                        time.sleep(seconds / 2)
-                        first = time.monotonic()
-                        if body.get("stream"):
-                            self._stream(seconds / 2)
-                        else:
-                            time.sleep(seconds / 2)
-                            self.answer(200, json.dumps(_whole("blue shoes")).encode(), _JSON)
-                except OSError:
-                    return
-                question = str(body["messages"][-1]["content"])
-                with lock:
-                    outer.log.append(Served(arrived, first, time.monotonic(), question))
+                        self._stream()
+                except OSError:  # whoever asked is gone
+                    pass
 
-            def _stream(self, rest_s: float) -> None:
+            def _stream(self) -> None:
+                time.sleep(seconds / 2)
                 self.send_response(200)
                 self.send_header("Content-Type", "text/event-stream")
                 self.end_headers()
                 for word in ("blue", " shoes"):
                     self._event(_chunk({"role": "assistant", "content": word}, None))
-                    time.sleep(rest_s / 2)
+                    time.sleep(seconds / 4)
                 self._event({**_chunk({}, "stop"), "usage": _USAGE})
                 self.wfile.write(b"data: [DONE]\n\n")
 
@@ -112,18 +81,12 @@ class Streaming(Loopback):
         self._server.server_close()
 
 
-_JSON = {"Content-Type": "application/json"}
 _USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
 
 
 def _chunk(delta: dict[str, str], finish: str | None) -> dict[str, Any]:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
     return {"id": "1", "object": "chat.completion.chunk", "model": "shop-1", "choices": [choice]}
-
-
-def _whole(text: str) -> dict[str, Any]:
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    return {"id": "1", "object": "chat.completion", "model": "shop-1", "choices": [choice], "usage": _USAGE}
 
 
 def main() -> None:
@@ -133,8 +96,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.1, help="what an answer takes with one unit")
     parser.add_argument("--tp", type=int, default=1)
     arguments = parser.parse_args()
-    seconds = arguments.seconds / arguments.tp
-    with Streaming(lambda t: seconds, one_by_one=True, port=arguments.port):
+    with Streaming(arguments.seconds / arguments.tp, one_by_one=True, port=arguments.port):
         threading.Event().wait()
 
 

@@ -60,7 +60,10 @@ def latency(
     api_key_env: Annotated[str | None, typer.Option(help="The environment variable that holds the key.")] = None,
     serve: Annotated[
         str | None,
-        typer.Option(help="The command that serves the champion, with {bundle}, {tp}, {accelerator} and {port} in it."),
+        typer.Option(
+            help="What serves the champion: podium, vllm, sglang, or a command with {port}, {bundle}, {tp} and "
+            "{accelerator} in it."
+        ),
     ] = None,
     tp: Annotated[
         list[int] | None,
@@ -82,7 +85,9 @@ def latency(
 
     [dim]podium latency
     podium latency http://localhost:8000/v1 --rows rows.jsonl --rate 5/s --requests 500 --slo formulation_p95=2s
-    podium latency commerce-sft --serve 'vllm serve {bundle}/merged -tp {tp} --port {port}' --runs 8[/]
+    podium latency quickstart --serve podium --rate 2/s --slo formulation_p95=2s
+    podium latency commerce-sft --serve vllm --tp 1 --tp 2 --runs 8
+    podium latency commerce-sft --serve 'sh serve.sh --port {port} --tensor-parallel-size {tp}'[/]
     """
     from launchers.latency_inputs import limits_of, settings
 
@@ -205,32 +210,32 @@ def _grid(
     output: Format,
 ) -> None:
     """Serve the champion at every point of the grid, and measure each."""
-    from functools import partial
-
     from analysis.latency import write_grid
+    from launchers.bundle_worker import answers_of
     from launchers.latency_grid import Bench, of_endpoint, run_grid
     from launchers.latency_inputs import (
         asked_of_file,
         asked_of_sweep,
         bodies_of,
-        bundle_of,
         check_grid,
         points_of,
         require_aiperf,
         seconds_of,
-        server_of,
     )
+    from launchers.latency_servers import servers_of
+    from recipes.compose import typed
     from tracking.meters.latency.aiperf import Load
 
-    check_grid(latency, runs, serve)
-    bundle = bundle_of(state, serve)
-    require_aiperf()
+    check_grid(latency, runs)
     points = points_of(state, latency)
+    servers = servers_of(serve, state, points)
+    require_aiperf()
     asked = asked_of_file(rows) if rows else asked_of_sweep(state)
+    answers = answers_of(state, typed(state.recipe))
     bench = Bench(
-        servers=partial(server_of, serve, bundle),
+        servers=servers,
         load=Load("", model or "", latency.rate or 0.0, latency.requests, latency.warmup),
-        bodies=bodies_of(asked, state.recipe.get("generate", {}).get("max_new_tokens", TOKENS)),
+        bodies=bodies_of(asked, answers["max_new_tokens"], answers["schema"] if answers["guided"] else None),
         slo=latency.slo,
         runs=runs,
         folder=state.folder / "latency_grid",

@@ -5,11 +5,11 @@ Flags after the documentation of vLLM 0.11 and later, SGLang 0.5 and NIM for LLM
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 
 from analysis.export import ADAPTER, vllm_rank
 from launchers.output import say
@@ -58,34 +58,47 @@ def served(bundle: Bundle, more: Mapping[str, Path]) -> Served:
     )
 
 
-def vllm(what: Served) -> str:
-    """The script for vLLM: all adapters on one server."""
-    words = ["exec vllm serve", quote(what.base)]
-    options = [
-        *_base_options(what, "--served-model-name"),
-        *(["--quantization bitsandbytes"] if what.quantize == "nf4" else []),
-        "--generation-config vllm",  # not the base's own sampling: what a request leaves out is vLLM's default
-        "--enable-lora",
-        f"--max-loras {len(what.adapters)}",
-        f"--max-lora-rank {vllm_rank(what.rank)}",
-        f"--lora-modules {_pairs(what)}",
-    ]
-    return _script("vLLM", what, 'send `"model": "champion"`', words, options)
+Start = list[list[str]]
+"""The words that start a server: its command, and then each option with its values."""
 
 
-def sglang(what: Served) -> str:
-    """The script for SGLang: all adapters on one server."""
-    words = ["exec python -m sglang.launch_server --model-path", quote(what.base)]
-    options = [
-        *_base_options(what, "--served-model-name"),
-        *(["--quantization bitsandbytes --load-format bitsandbytes"] if what.quantize == "nf4" else []),
-        "--sampling-defaults openai",
-        "--enable-lora",
-        f"--max-loras-per-batch {len(what.adapters) + 1}",  # the base takes a place
-        f"--max-lora-rank {what.rank}",
-        f"--lora-paths {_pairs(what)}",
+def vllm(what: Served) -> Start:
+    """vLLM with all adapters on one server."""
+    return [
+        ["vllm", "serve", what.base],
+        *_base_options(what),
+        *([["--quantization", "bitsandbytes"]] if what.quantize == "nf4" else []),
+        ["--generation-config", "vllm"],  # not the base's own sampling: what a request leaves out is vLLM's default
+        ["--enable-lora"],
+        ["--max-loras", str(len(what.adapters))],
+        ["--max-lora-rank", str(vllm_rank(what.rank))],
+        ["--lora-modules", *_pairs(what)],
     ]
-    return _script("SGLang", what, f'send `"model": "{what.name}:champion"`', words, options)
+
+
+def sglang(what: Served) -> Start:
+    """SGLang with all adapters on one server."""
+    return [
+        ["python", "-m", "sglang.launch_server", "--model-path", what.base],
+        *_base_options(what),
+        *([["--quantization", "bitsandbytes", "--load-format", "bitsandbytes"]] if what.quantize == "nf4" else []),
+        ["--sampling-defaults", "openai"],
+        ["--enable-lora"],
+        ["--max-loras-per-batch", str(len(what.adapters) + 1)],  # the base takes a place
+        ["--max-lora-rank", str(what.rank)],
+        ["--lora-paths", *_pairs(what)],
+    ]
+
+
+def called(server: str, what: Served) -> str:
+    """What clients of a server call the champion."""
+    return f"{what.name}:{CHAMPION}" if server == "sglang" else CHAMPION
+
+
+def argv(server: str, what: Served, port: int, tp: int) -> list[str]:
+    """The command of vLLM or SGLang on this machine's loopback, on ``tp`` of the GPUs that it sees."""
+    here = ["--host", "127.0.0.1", "--port", str(port), "--tensor-parallel-size", str(tp)]
+    return [word for line in STARTS[server](what) for word in line] + here
 
 
 def nim(what: Served) -> str:
@@ -102,12 +115,21 @@ def nim(what: Served) -> str:
         "-p 127.0.0.1:8000:8000",
         '"${NIM_IMAGE:?set it to the NIM of ' + what.name + ', nvcr.io/nim/…}"',
     ]
-    text = _script("NVIDIA NIM", what, 'send `"model": "champion"`', words, options)
+    text = _script("nim", what, [" ".join(words), *options])
     there = "# Where the image has profiles that end in -feat_lora, set NIM_MODEL_PROFILE to one of them.\n"
     return text.replace("set -eu\n", f'{there}set -eu\nhere=$(cd "$(dirname "$0")" && pwd)\n')
 
 
-SCRIPTS: Mapping[str, Callable[[Served], str]] = {"vllm": vllm, "sglang": sglang, "nim": nim}
+STARTS: Mapping[str, Callable[[Served], Start]] = {"vllm": vllm, "sglang": sglang}
+TITLES = {"vllm": "vLLM", "sglang": "SGLang", "nim": "NVIDIA NIM"}
+
+
+def script(server: str, what: Served) -> str:
+    """The shell script that starts a server of ``TITLES``; its arguments are the server's own."""
+    if server == "nim":
+        return nim(what)
+    command, *options = [shlex.join(line) for line in STARTS[server](what)]
+    return _script(server, what, [f"exec {command}", *options])
 
 
 def show(bundle: Bundle, more: Mapping[str, Path], server: str, out: Path | None) -> None:
@@ -117,7 +139,7 @@ def show(bundle: Bundle, more: Mapping[str, Path], server: str, out: Path | None
         InvalidInput: NIM without ``out``; or it holds something, or cannot be written.
     """
     what = served(bundle, more)
-    text = SCRIPTS[server](what)
+    text = script(server, what)
     if out is None:
         if server == "nim":
             rule = "a NIM takes its adapters from a folder of its own, and none is named"
@@ -149,27 +171,27 @@ def write(what: Served, server: str, out: Path) -> None:
             for file in ADAPTER:
                 shutil.copyfile(folder / file, out / STORE / name / file)
     path = out / SCRIPT
-    path.write_text(SCRIPTS[server](what), encoding="utf-8")
+    path.write_text(script(server, what), encoding="utf-8")
     os.chmod(path, 0o755)
 
 
-def _base_options(what: Served, name_option: str) -> list[str]:
-    told = [f"--revision {quote(what.revision)}"] if what.revision else []
+def _base_options(what: Served) -> Start:
+    told = [["--revision", what.revision]] if what.revision else []
     if what.base != what.name:
-        told.append(f"{name_option} {quote(what.name)}")
-    return [*told, f"--dtype {what.dtype}"]
+        told.append(["--served-model-name", what.name])
+    return [*told, ["--dtype", what.dtype]]
 
 
-def _pairs(what: Served) -> str:
-    return " ".join(f"{quote(name)}={quote(str(folder))}" for name, folder in what.adapters.items())
+def _pairs(what: Served) -> list[str]:
+    return [f"{name}={folder}" for name, folder in what.adapters.items()]
 
 
-def _script(server: str, what: Served, how: str, words: Sequence[str], options: Sequence[str]) -> str:
+def _script(server: str, what: Served, lines: Sequence[str]) -> str:
     # A NIM's image ends its options: what follows is passed on to the server inside.
-    lines = " \\\n  ".join([" ".join(words), *options, '"$@"'])
-    names = ", ".join(what.adapters)
+    command = " \\\n  ".join([*lines, '"$@"'])
+    names, how = ", ".join(what.adapters), f'send `"model": "{called(server, what)}"` and `"temperature": 0`'
     return f"""#!/bin/sh
-# {server} with {names} on {what.name}. As they were measured: {how} and `"temperature": 0`.
+# {TITLES[server]} with {names} on {what.name}. As they were measured: {how}.
 set -eu
-{lines}
+{command}
 """

@@ -1,6 +1,7 @@
 """Latencies as tables, from a ledger and the grid beside it, in the command and in the report."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 
 from analysis.champion import choose
 from analysis.claims import check_page
+from analysis.figures import scene
 from analysis.latency import kept, notes, read_grid, stages, timed, write_grid
+from analysis.latency_figures import stage_bars
 from analysis.measured import change, measured
 from analysis.report import render
 from tests.analysis.synthetic import SPEC, synthetic
@@ -108,6 +111,54 @@ def test_no_percentage_is_taken_between_two_loads(state: SweepState) -> None:
     loaded = measured(state, "base", "latency/agent_p95_s")
     assert loaded is not None
     assert change(ours, loaded)[0] is None
+
+
+def drawn(state: SweepState) -> Any:
+    return stage_bars(scene(state, choose(state)))
+
+
+def test_the_stages_are_stacked_and_the_slowest_marked(state: SweepState) -> None:
+    seconds = {"formulation": 0.6, "retrieval": 0.2, "ranking": 0.1}
+    metrics: dict[str, float | None] = {f"latency/{stage}_p50_s": value for stage, value in seconds.items()}
+    metrics |= {"latency/agent_p50_s": 0.8, "latency/agent_p95_s": 1.4}
+    state.arms["base"][-1] = replace(base_latency(), metrics=metrics)
+    figure = drawn(state)
+    bars = [trace for trace in figure.data if trace.type == "bar"]
+    assert [(bar.name, bar.x[0], bar.y[0]) for bar in bars] == [
+        (stage, value, "Base model") for stage, value in seconds.items()
+    ]
+    assert len({bar.marker.color for bar in bars}) == 3
+    [whisker] = [trace for trace in figure.data if trace.type == "scatter"]
+    assert list(whisker.x) == pytest.approx([0.9, 1.4])
+    assert whisker.name == "95th percentile of the agent"
+    assert [shape.x0 for shape in figure.layout.shapes] == [1.5], "the SLO on the agent; that on ttft has no bar"
+    assert figure.layout.annotations[0].text == "SLO: agent p95 < 1.5 s"
+
+
+def test_an_slo_that_lies_far_off_is_told_at_the_edge(state: SweepState) -> None:
+    metrics: dict[str, float | None] = {"latency/formulation_p50_s": 0.1, "latency/agent_p50_s": 0.1}
+    state.arms["base"][-1] = replace(base_latency(), metrics=metrics)
+    figure = drawn(state)
+    assert not figure.layout.shapes
+    assert figure.layout.annotations[0].text == "SLO: agent p95 < 1.5 s →"
+    assert not [trace for trace in figure.data if trace.type == "scatter"], "no p95, no whisker"
+
+
+def test_arms_under_other_loads_say_so(state: SweepState) -> None:
+    metrics: dict[str, float | None] = {"latency/formulation_p50_s": 0.1}
+    state.arms["base"][-1] = replace(base_latency(load="open loop, 5 requests a second"), metrics=metrics)
+    champion = str(choose(state).champion)
+    [one] = [one for one in state.trials[champion].evaluations if one.split == "latency"]
+    one.metrics.update(metrics)
+    one.detail["load"] = "one request at a time"
+    names = drawn(state).data[0].y
+    assert "open loop" in names[0]
+    assert names[1].startswith("<b>Champion, trial ")
+    assert "one request at a time" in names[1]
+
+
+def test_nothing_is_drawn_without_a_median(state: SweepState) -> None:
+    assert drawn(state) is None
 
 
 def test_the_report_has_stages_verdicts_and_grid(state: SweepState) -> None:

@@ -9,5 +9,5 @@ exec python -m sglang.launch_server --model-path '/models/my base' \
   --enable-lora \
   --max-loras-per-batch 3 \
   --max-lora-rank 48 \
-  --lora-paths champion=/models/champion trial-3='/home/me/.podium/runs/it'"'"'s/trials/1ab34ef/adapter' \
+  --lora-paths champion=/models/champion 'trial-3=/home/me/.podium/runs/it'"'"'s/trials/1ab34ef/adapter' \
   "$@"

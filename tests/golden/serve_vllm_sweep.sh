@@ -9,5 +9,5 @@ exec vllm serve '/models/my base' \
   --enable-lora \
   --max-loras 2 \
   --max-lora-rank 64 \
-  --lora-modules champion=/models/champion trial-3='/home/me/.podium/runs/it'"'"'s/trials/1ab34ef/adapter' \
+  --lora-modules champion=/models/champion 'trial-3=/home/me/.podium/runs/it'"'"'s/trials/1ab34ef/adapter' \
   "$@"

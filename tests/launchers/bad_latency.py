@@ -22,6 +22,17 @@ def _ask(what: str, arguments: tuple[str, ...], message: str, way_out: str = "",
     return Case(what, message, way_out, ("latency", _URL, *arguments), code, _aiperf("/bin/true"))
 
 
+def _server(what: str, serve: str, arguments: tuple[str, ...], message: str, way_out: str = "") -> Case:
+    """A grid whose points nothing can serve."""
+
+    def arrange(stage: Stage) -> None:
+        ledger(BEGIN, END)(stage)
+        _aiperf("/bin/true")(stage)
+
+    load = ("--rate", "5/s", "--slo", "formulation_p95=2s")
+    return Case(what, message, way_out, ("latency", "small", "--serve", serve, *load, *arguments), arrange=arrange)
+
+
 def _grid(what: str, arguments: tuple[str, ...], message: str, way_out: str = "") -> Case:
     """A grid of a sweep that ended without a champion."""
     return Case(what, message, way_out, (*_SERVE, *arguments), arrange=ledger(BEGIN, END))
@@ -138,13 +149,6 @@ LATENCY = (
         "--requests 90",
     ),
     Case(
-        "A server that is not told where to listen",
-        "--serve: must say where the server listens, but got 'serve --port 8000'",
-        "docs/latency.md says how",
-        ("latency", "small", "--serve", "serve --port 8000", "--rate", "5/s", "--slo", "formulation_p95=2s"),
-        arrange=ledger(BEGIN, END),
-    ),
-    Case(
         "… that is no command",
         """--serve: must be a command, but got "it's a server": no closing quotation""",
         "",
@@ -157,6 +161,20 @@ LATENCY = (
         "`podium champion small` says why",
         ("latency", "small", "--serve", "serve {bundle} --port {port}", "--rate", "5/s", "--slo", "formulation_p95=2s"),
         arrange=ledger(BEGIN, END),
+    ),
+    _server(
+        "A server that nobody knows",
+        "vlm",
+        (),
+        'must be podium, vllm, sglang or a command with {port} in it, but got "vlm"',
+        'did you mean "vllm"?',
+    ),
+    _server(
+        "More GPUs than one server takes",
+        "podium",
+        ("--accelerators", "H100", "--tp", "2"),
+        "--tp: podium serve takes one device, and the grid has tp 2",
+        "--tp 1, or --serve vllm or sglang",
     ),
     _grid(
         "A limit that is none",

@@ -122,7 +122,7 @@ PRICES = (
     plan(
         "A mean above the peak",
         "traffic={peak_rps: 20, mean_rps: 50}",
-        "traffic: mean_rps must be at most peak_rps, but got mean_rps=50, peak_rps=20",
+        "mean_rps must be at most peak_rps, but got mean_rps=50, peak_rps=20",
         "the mean over a month, and the most of one second",
     ),
     plan(

@@ -15,6 +15,7 @@ TRIAL = {"event": "trial", "trial": "a", "number": 0, "values": {"lr": 0.1}, "po
 EVENTS: list[dict[str, Any]] = [
     SWEEP,
     {"event": "begin", "host": "größe.example", "pid": 7},
+    {"event": "units", "units": {"p": 2}},
     TRIAL,
     {"event": "mlflow", "tracking_uri": "sqlite:///x", "experiment_id": "1"},
     {"event": "state", "trial": "a", "state": "RUNNING"},

@@ -131,6 +131,11 @@ class Endpoint:
             raise ServiceUnreachable(f"{at} answers, but not with a chat completion") from None
 
 
+def response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """What forces an answer into a JSON schema, in the one spelling that all current servers take."""
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+
+
 def completions(endpoint: str) -> str:
     """The address to post to, of an endpoint's base or of that address itself."""
     endpoint = endpoint.rstrip("/")

@@ -17,7 +17,7 @@ from threading import Event
 from typing import Any, Self
 
 from sweeps.errors import InvalidInput, Problem, ServiceUnreachable
-from tracking.meters.chat import BUSY, Endpoint, NoReplyError, body_of, completions
+from tracking.meters.chat import BUSY, Endpoint, NoReplyError, body_of, completions, response_format
 from tracking.meters.probe import probe
 from tracking.meters.reply_cache import ReplyCache
 
@@ -231,8 +231,7 @@ class ServedModel:
         """What is posted for a conversation."""
         told = {"model": self.model, "messages": list(prompt), "temperature": 0, self._limit: self.max_tokens}
         if self._schema is not None:
-            form = {"name": "answer", "schema": self._schema, "strict": True}
-            told["response_format"] = {"type": "json_schema", "json_schema": form}
+            told["response_format"] = response_format(self._schema)
         return told
 
     def _hello(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from launchers.serving.bundle import more_adapters, opened
-from launchers.serving.elsewhere import SCRIPTS, Served, served, show, write
+from launchers.serving.elsewhere import STARTS, TITLES, Served, argv, script, served, show, write
 from sweeps.errors import InvalidInput
 from tests.launchers.running import ROOT
 from tests.launchers.serving.bundles import make_bundle, make_place
@@ -38,25 +38,34 @@ SWEEP = Served(
 )
 
 
-@pytest.mark.parametrize("server", SCRIPTS)
+@pytest.mark.parametrize("server", TITLES)
 @pytest.mark.parametrize(("name", "what"), [("alone", ALONE), ("sweep", SWEEP)], ids=["alone", "sweep"])
 def test_scripts_are_as_stored(server: str, name: str, what: Served) -> None:
-    path, made = GOLDEN / f"serve_{server}_{name}.sh", SCRIPTS[server](what)
+    is_as_stored(GOLDEN / f"serve_{server}_{name}.sh", script(server, what))
+
+
+@pytest.mark.parametrize("server", STARTS)
+def test_commands_of_a_grid_are_as_stored(server: str) -> None:
+    """A word a line."""
+    is_as_stored(GOLDEN / f"grid_{server}.txt", "".join(f"{word}\n" for word in argv(server, SWEEP, 8123, tp=2)))
+
+
+def is_as_stored(path: Path, made: str) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(made, encoding="utf-8")
     assert path.read_text(encoding="utf-8") == made
 
 
-@pytest.mark.parametrize("server", SCRIPTS)
+@pytest.mark.parametrize("server", TITLES)
 def test_a_shell_hands_over_the_words_that_are_meant(server: str, tmp_path: Path) -> None:
     """Paths with spaces and quotes arrive in one piece, and what is added comes last."""
     for name in ("vllm", "python", "docker"):
         (tmp_path / name).write_text('#!/bin/sh\nfor word; do printf "%s\\n" "$word"; done\n')
         (tmp_path / name).chmod(0o755)
-    script = tmp_path / "serve.sh"
-    script.write_text(SCRIPTS[server](SWEEP))
+    path = tmp_path / "serve.sh"
+    path.write_text(script(server, SWEEP))
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "NIM_IMAGE": "nvcr.io/nim/x", "HOME": "/home/me"}
-    done = subprocess.run(["sh", str(script), "--tp", "2"], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(["sh", str(path), "--tp", "2"], env=environment, capture_output=True, text=True, check=True)
     words = done.stdout.splitlines()
     assert words[-2:] == ["--tp", "2"]
     if server == "nim":
@@ -70,10 +79,10 @@ def test_a_shell_hands_over_the_words_that_are_meant(server: str, tmp_path: Path
 
 
 def test_a_nim_without_its_image_says_so(tmp_path: Path) -> None:
-    script = tmp_path / "serve.sh"
-    script.write_text(SCRIPTS["nim"](ALONE))
+    path = tmp_path / "serve.sh"
+    path.write_text(script("nim", ALONE))
     done = subprocess.run(
-        ["sh", str(script)], env={"PATH": os.environ["PATH"], "HOME": "/"}, capture_output=True, text=True
+        ["sh", str(path)], env={"PATH": os.environ["PATH"], "HOME": "/"}, capture_output=True, text=True
     )
     assert done.returncode != 0
     assert "NIM_IMAGE: set it to the NIM of nvidia/Llama-3.1-Nemotron-Nano-8B-v1" in done.stderr

@@ -1,6 +1,5 @@
 """The report: one self-contained HTML page of a sweep, to be opened by a double click, without a network."""
 
-import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from analysis.ways import other_ways
 from recipes.files import write_whole
 from sweeps.metrics import BY_NAME
 from tracking.ledger import SweepState, TrialState
+from tracking.meters.cost import summary
 from tracking.meters.instrument import CLEAN
 
 _TEMPLATE = "report.html.j2"
@@ -140,7 +140,9 @@ def _facts(state: SweepState) -> list[tuple[str, str]]:
     facts = [("Started", _when(state.started)), ("Trials", f"{len(state.trials)} ({trials})" if trials else "none yet")]
     if state.ended:
         facts.append(("Took", _duration(state.ended - state.started)))
-    facts.append(("Spent", _usd(math.fsum(cost.usd for cost in state.costs))))
+    spent = summary(state)
+    unknown = ", and verdicts at no known price" if spent["cost/judge_usd"] is None else ""
+    facts.append(("Spent", _usd(spent["cost/usd"]) + unknown))
     if recipe := state.spec.get("recipe"):
         facts.append(("Recipe", str(recipe)))
     return facts + ([("Ended because", state.reason)] if state.reason else [])

@@ -28,14 +28,14 @@ def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-_UNIT_S = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
+_UNIT_S = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 def duration_s(value: Any) -> Any:
-    """``6h``, ``1h30m``, ``90m``, ``45s`` or a number of seconds, in seconds."""
+    """``6h``, ``1h30m``, ``90m``, ``45s``, ``800ms`` or a number of seconds, in seconds."""
     if not isinstance(value, str):
         return value
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([dhms])\s*", value)
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(ms|[dhms])\s*", value)
     if not parts or "".join(number + unit for number, unit in parts) != re.sub(r"\s", "", value):
         raise broken_rule(f"must be a time, but got {quote(value)}", "write 6h, 1h30m, 90m, 45s or a number of seconds")
     return sum(float(number) * _UNIT_S[unit] for number, unit in parts)

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from sweeps.errors import nearest
-from sweeps.fields import Amount, Block, Count, Names, broken_rule, empty_block
+from sweeps.fields import Amount, Block, Count, Names, broken_rule, duration_s, empty_block
 from sweeps.grammar import quote
 from sweeps.metrics import PERCENTILES, STAGES
 
@@ -30,7 +31,6 @@ def needed(percentile: int, confidence: float = CONFIDENCE) -> int:
 
 NEEDED = {percentile: needed(percentile) for percentile in PERCENTILES}
 
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0}
 _PER_S = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _NUMBER = r"(\d+\.?\d*|\.\d+)"
 
@@ -77,13 +77,15 @@ class Limit(Block):
     def _from_text(cls, value: Any) -> Any:
         if isinstance(value, Mapping):
             return value
-        match = re.fullmatch(rf"\s*(<=|<)?\s*{_NUMBER}\s*([A-Za-zµ]*)\s*", str(value))
-        if match is None or match[3] not in _SECONDS or float(match[2]) <= 0:
-            unit = match[3] if match else ""
-            why = f", and {quote(unit)} is no unit of time" if unit and unit not in _SECONDS else ""
-            rule = f"must be a time above 0 with its unit, but got {quote(value)}{why}"
+        op, text = re.fullmatch(r"\s*(<=|<)?(.*)", str(value), re.DOTALL).groups()  # type: ignore[union-attr]
+        try:
+            seconds = duration_s(text)
+        except PydanticCustomError:
+            seconds = 0.0
+        if seconds <= 0:
+            rule = f"must be a time above 0 with its unit, but got {quote(value)}"
             raise broken_rule(rule, 'write 800ms, 2s or 1m, alone or as "< 2s"')
-        return {"op": match[1] or "<=", "seconds": float(match[2]) * _SECONDS[match[3]]}
+        return {"op": op or "<=", "seconds": seconds}
 
     def holds(self, seconds: float) -> bool:
         """Whether a time keeps to it."""

@@ -14,7 +14,7 @@ from sweeps.evaluating import BUILT_IN_METRICS
 from sweeps.grammar import format_value, quote
 from sweeps.metrics import BY_NAME, NAMES, SERVING, find_metric, unmeasured
 from sweeps.schema import SweepSpec
-from sweeps.source import Source, read_source
+from sweeps.source import Source, place, read_source
 from sweeps.space import read_entry
 from sweeps.values import canonical
 
@@ -233,6 +233,8 @@ def _explain(error: ValidationError, source: Source) -> Iterator[Problem]:
     for detail in error.errors(include_url=False):
         path: _Path = tuple(part for part in detail["loc"] if part != "[key]")
         rule, hint = _words(detail, path, source)
+        if detail["type"] == "missing" and source.overridden.get(place(*path[:-1])):
+            rule = f"{path[-1]} {rule}"  # the place that is told is then the override's
         yield source.problem(path, rule, hint)
 
 

@@ -61,10 +61,17 @@ def serve(
     podium serve commerce-sft --trials --for vllm --out ./vllm[/]
     """
     from launchers.serving.bundle import more_adapters, opened, trial_adapters
+    from launchers.serving.local import Settings, run
     from sweeps.errors import InvalidInput, Problem
 
     if out is not None and server is None:
         raise InvalidInput(Problem("--out", "belongs to --for, which is not there", "add --for vllm, sglang or nim"))
+    settings, usual = Settings(host, port, guided, log, max_batch, max_waiting), vars(Settings(port=PORT))
+    said = [name for name, value in vars(settings).items() if value != usual[name]]
+    if server is not None and said:
+        rule = "is for the server on this machine, and --for starts none"
+        hint = "the script that it prints hands its arguments on to its server"
+        raise InvalidInput(Problem(f"--{said[0].replace('_', '-')}", rule, hint))
     with opened(bundle, base) as found:
         more = {**(trial_adapters(found) if trials else {}), **more_adapters(found, adapter or [])}
         if server is not None:
@@ -72,6 +79,4 @@ def serve(
 
             show(found, more, server.value, out)
             return
-        from launchers.serving.local import Settings, run
-
-        run(found, more, Settings(host, port, guided, log, max_batch, max_waiting))
+        run(found, more, settings)

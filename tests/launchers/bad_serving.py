@@ -130,6 +130,16 @@ SERVING = (
         arrange=_bundle,
     ),
     _serve(
+        "A port for a server that is not started",
+        "--port: is for the server on this machine, and --for starts none",
+        "the script that it prints hands its arguments on to its server",
+        "{here}/mine",
+        "--for",
+        "vllm",
+        "--port",
+        "9000",
+    ),
+    _serve(
         "A folder for files that nobody writes",
         "--out: belongs to --for, which is not there",
         "add --for vllm, sglang or nim",

@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sweeps.facts import Pool
+from sweeps.metrics import SERVING
 from sweeps.pricing import TokenPrice, Traffic
 from tracking.ledger import Evaluation
 
-MONTHLY, PER_1K = "cost/monthly_usd", "cost/usd_per_1k_requests"
+PER_1K, MONTHLY = SERVING
 GOODPUT = "latency/goodput_rps"
 SPLIT = "serving"  # of the evaluation that holds these
 HOURS_A_MONTH = 730  # 365 days × 24 h / 12, as clouds bill

@@ -136,10 +136,9 @@ def _sweep(state: SweepState, output: Format) -> None:
         show(content, rows, {key: key for key in (*rows[0],)} if rows else _STAGES, output, "")
         return
     if rows:
-        told = dict.fromkeys(str(row["load"]) for row in rows if row["load"])
-        told |= dict.fromkeys(f"–: {row['why']}" for row in rows if row["why"])
-        caption = "; ".join(told)
-        show_table(f"{state.name}: latency, stage by stage", rows, _STAGES, caption)
+        under = dict.fromkeys(str(row["load"]) for row in rows if row["load"])
+        missing = dict.fromkeys(f"–: {row['why']}" for row in rows if row["why"])
+        show_table(f"{state.name}: latency, stage by stage", rows, _STAGES, "; ".join([*under, *missing]))
         for note in told:
             print(note["text"])
     if limits:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis import manifest, store
-from analysis.champion import Choice
+from analysis.champion import Choice, choose
 from launchers import home, targets
 from sweeps.errors import InvalidInput, NoChampion, PodiumError, Problem, ServiceUnreachable, VerificationFailed
 from tracking.ledger import SweepState
@@ -86,7 +86,7 @@ def exported(state: SweepState) -> Path:
     Raises:
         InvalidInput: It has no champion, or the bundle is not on this machine.
     """
-    champion = (state.champion or {}).get("champion")
+    champion = choose(state).champion
     for export in reversed(state.exports):
         if export["trial"] == champion and (folder := Path(export["folder"])).is_dir():
             return folder

@@ -140,7 +140,8 @@ def _lines(state: SweepState, found: "Spending") -> Iterator[str]:
     if any(point.usd_per_point is not None for point in found.points):
         from analysis.spending import POINT
 
-        yield f"  a point: {POINT}"
+        unknown = "; the judge's tokens have no known price, and are left out" if found.judge.usd is None else ""
+        yield f"  a point: {POINT}{unknown}"
     champion = (state.champion or {}).get("champion")
     for part in found.parts:
         if part.arm == champion:

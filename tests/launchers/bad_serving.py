@@ -9,7 +9,17 @@ from tests.launchers.strangers import listening
 from tests.production import said
 
 SCHEMA = json.dumps({"type": "object"})
-CHAMPION = json.dumps({"t": 1.5, "event": "champion", "champion": {"champion": "1ab34ef"}})
+_TRIAL = "1ab34ef"
+ONE_TRIAL = [
+    json.dumps({"t": 1.5, "trial": _TRIAL, **event})
+    for event in (
+        {"event": "trial", "number": 0, "values": {}, "pool": "cpu", "max_steps": 6},
+        {"event": "state", "state": "RUNNING"},
+        {"event": "report", "step": 6, "metrics": {"val/loss": 1.0}},
+        {"event": "adapter", "folder": f"trials/{_TRIAL}/adapter"},
+        {"event": "state", "state": "DONE"},
+    )
+]
 
 
 def _serve(what: str, message: str, way_out: str, *more: str, code: int = 2, arrange: Arrange | None = None) -> Case:
@@ -73,7 +83,7 @@ SERVING = (
         "small: its champion is not exported on this machine",
         "`podium export small` makes a bundle, and prints the folder to name in its place",
         "small",
-        arrange=ledger(BEGIN, CHAMPION, END),
+        arrange=ledger(BEGIN, *ONE_TRIAL, END),
     ),
     _serve(
         "The bundle is damaged",

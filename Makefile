@@ -49,7 +49,7 @@ endef
 export FUNCTIONS
 LOAD = eval "$$FUNCTIONS"; unset FUNCTIONS
 
-.PHONY: help demo test test-slow aiperf bench bench-gpu base lint clean
+.PHONY: help demo test test-slow test-properties aiperf bench bench-gpu base lint clean
 .DEFAULT_GOAL := help
 
 help:

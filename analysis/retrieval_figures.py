@@ -46,7 +46,7 @@ def _drawn(scene: Scene, arms: list[Arm], split: str) -> Any:
             )
         figure.update_xaxes(title_text=f"{axis_title(name)} on the {split} set", rangemode="tozero", row=1, col=column)
     figure.update_layout(**theme.layout(110 + ROW_PX * len(arms), showlegend=False))
-    figure.update_yaxes(ticks="", showgrid=False)
+    figure.update_yaxes(ticks="", ticklabelstandoff=8, showgrid=False)  # beside markers that lie on the axis
     return figure
 
 

@@ -1,5 +1,6 @@
 """The kinds of values that blocks of a sweep YAML are made of, each with its rule."""
 
+import itertools
 import re
 from typing import Annotated, Any, Literal
 
@@ -35,8 +36,10 @@ def duration_s(value: Any) -> Any:
     """``6h``, ``1h30m``, ``90m``, ``45s``, ``800ms`` or a number of seconds, in seconds."""
     if not isinstance(value, str):
         return value
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(ms|[dhms])\s*", value)
-    if not parts or "".join(number + unit for number, unit in parts) != re.sub(r"\s", "", value):
+    parts = re.findall(r"(\d*\.?\d+)\s*(ms|[dhms])\s*", value)
+    units = [_UNIT_S[unit] for _, unit in parts]
+    descend = all(before > after for before, after in itertools.pairwise(units))
+    if not descend or not parts or "".join(number + unit for number, unit in parts) != re.sub(r"\s", "", value):
         raise broken_rule(f"must be a time, but got {quote(value)}", "write 6h, 1h30m, 90m, 45s or a number of seconds")
     return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
 

@@ -104,7 +104,8 @@ def test_what_cannot_be_compiled_gives_way_once(
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             assert flex.attend(query, key, value, trees.block_mask(), None) is None
-    assert (flex.why_not() or "").startswith("Unsupported: ")
+    # By its compiler, or by its own code where that is switched off.
+    assert (flex.why_not() or "").startswith(("Unsupported: ", "NotImplementedError: "))
     assert [record.levelname for record in caplog.records if "dense mask" in record.message] == ["WARNING"]
 
 

@@ -16,6 +16,7 @@ from analysis.decision.bootstrap import Estimate, estimate, paired
 from analysis.decision.scores import Scores, Table, side_by_side
 from recipes.data.rows import canonical
 from sweeps.errors import InvalidInput, Problem
+from sweeps.metrics import BY_NAME
 from sweeps.retrieving import Pipeline
 from tracking.ledger import SweepState
 from tracking.meters.metrics import Item
@@ -176,23 +177,26 @@ def _arms(state: SweepState, by_arm: Mapping[str, _Values], groups: Mapping[str,
             arm,
             labels[arm],
             arm if arm in (RAW, GOLD) else HYDE,
-            {name: _figure(table, arm) for name, table in tables.items() if arm in table.arms},
+            {name: _figure(name, table, arm) for name, table in tables.items() if arm in table.arms},
             _gain(tables[NDCG], arm),
         )
         for arm in order
     ]
 
 
-def _figure(table: Table, arm: str) -> Figure:
-    return _of(estimate(table.row(arm), table.groups))
+def _figure(name: str, table: Table, arm: str) -> Figure:
+    return _of(estimate(table.row(arm), table.groups), *BY_NAME[name].range)
 
 
 def _gain(table: Table, arm: str) -> Figure:
-    return _of(paired(table.row(arm), table.row(RAW), table.groups))
+    least, most = BY_NAME[NDCG].range
+    return _of(paired(table.row(arm), table.row(RAW), table.groups), least - most, most - least)
 
 
-def _of(found: Estimate) -> Figure:
-    low, high = found.interval() or (None, None)
+def _of(found: Estimate, least: float, most: float) -> Figure:
+    """No mean lies beyond what the values can be, also where the draws give no bound."""
+    ends = found.interval()
+    low, high = (max(least, ends[0]), min(most, ends[1])) if ends else (None, None)
     return Figure(found.mean, low, high, found.n)
 
 

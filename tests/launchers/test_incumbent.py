@@ -225,9 +225,9 @@ def test_an_adapter_as_incumbent_scores_what_it_scored_as_a_trial(home: Path) ->
         own = next(evaluation for evaluation in trial.evaluations if evaluation.split == split)
         assert measured(state)[split].metrics == own.metrics
     assert measured(state)["latency"].metrics["latency/formulation_p50_s"] is not None
-    kinds = Counter(entry.trial for entry in state.costs if entry.kind == "evaluation")
-    assert "incumbent" not in kinds
-    assert kinds[None] > Counter(entry.trial for entry in before.costs if entry.kind == "evaluation")[None]
+    spent = Counter(entry.what for entry in state.costs if entry.trial == "incumbent")
+    assert set(spent) == {"dev", "challenge", "latency"}, "what it took is its own"
+    assert not any(entry.trial == "incumbent" for entry in before.costs)
 
 
 @pytest.mark.slow

@@ -9,20 +9,13 @@ from analysis.report import write_report
 from analysis.serving import serving_costs
 from analysis.spending import repriced, spending
 from sweeps.errors import InvalidInput
-from sweeps.facts import Pool, Speed
 from sweeps.pricing import Price, Traffic
 from tests.analysis.synthetic import SPEC, synthetic, trial_id
+from tests.pools import pool
 from tracking.ledger import Ledger, SweepState
 from tracking.meters.cost import shares
 
-POOL = Pool(
-    name="cpu",
-    device="cpu",
-    memory_gb=4,
-    price=Price(usd_per_hour=0.05, date="2026-11-01", source="a list"),
-    speed=Speed(achieved_tflops=1, source="measured"),
-    startup_s=1,
-)
+POOL = pool("cpu", 0.05)
 TRAFFIC = Traffic(peak_rps=50, mean_rps=20)
 
 

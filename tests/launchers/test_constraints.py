@@ -15,10 +15,9 @@ from launchers.halt import Halt
 from launchers.halving import Halving
 from launchers.pools import LABEL
 from launchers.recorder import Recorder
-from sweeps.facts import Pool, Speed
-from sweeps.pricing import Price
 from sweeps.schema import Constraint
 from tests.launchers.running import podium
+from tests.pools import pool
 from tracking.ledger import FORMAT, Ledger, State, SweepState, read
 from tracking.meters.cost import trial_cost
 
@@ -146,14 +145,6 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         opened.append("trial", trial="ours", number=1, values={}, pool="", max_steps=6)
         opened.append("cost", kind="failed", pool="dear", unit_s=2.0, usd=0.02, trial="ours")
         yield opened
-
-
-def pool(name: str, usd_per_hour: float) -> Pool:
-    price, speed = (
-        Price(usd_per_hour=usd_per_hour, date="2026-11-01", source="a list"),
-        Speed(achieved_tflops=1, source=""),
-    )
-    return Pool(name=name, device="gpu", accelerator=name, memory_gb=80, price=price, speed=speed, startup_s=0)
 
 
 @pytest.mark.parametrize("placed", ["dear", "cheap"])

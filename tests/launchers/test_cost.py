@@ -13,20 +13,12 @@ import pytest
 from launchers.allocation import DECISION, STARTUP, TRIALS, charge_idle, charge_lost_session, charge_work, hold
 from launchers.build import build
 from launchers.serving_costs import record_serving_costs
-from sweeps.facts import Pool, Speed
-from sweeps.pricing import Price
 from tests.launchers.running import Finished, podium, write_sweep
+from tests.pools import pool
 from tracking.ledger import FORMAT, Ledger, State
 from tracking.meters.cost import Kind, allocation, charge, cost_of, shares
 
-CPU = Pool(
-    name="cpu",
-    device="cpu",
-    memory_gb=4,
-    price=Price(usd_per_hour=3.6, date="2026-11-01", source="a list"),
-    speed=Speed(achieved_tflops=1, source="measured"),
-    startup_s=1,
-)
+CPU = pool("cpu", 3.6)
 
 
 def test_the_shares_of_a_sweep_add_up_to_units_times_wall_clock(finished: Finished) -> None:

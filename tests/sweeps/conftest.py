@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from sweeps.facts import KeyFacts, Pool, RecipeFacts, Speed
+from sweeps.facts import KeyFacts, Pool, RecipeFacts
 from sweeps.loading import check_source
-from sweeps.pricing import Price
 from sweeps.source import parse_source
 from sweeps.spec import Sweep, resolve
+from tests.pools import pool
 
 SETTINGS: dict[str, Any] = {
     "engine": "nemo",
@@ -74,19 +74,8 @@ def facts() -> RecipeFacts:
 
 @pytest.fixture(scope="session")
 def pools() -> dict[str, Pool]:
-    def pool(name: str, device: Any, usd: float, tflops: float, startup_s: float) -> Pool:
-        price = Price(usd_per_hour=usd, date="2026-11-01", source="https://example.com/prices")
-        speed = Speed(achieved_tflops=tflops, source="measured")
-        kind = name.upper() if device == "gpu" else None
-        return Pool(
-            name=name, device=device, accelerator=kind, memory_gb=8, price=price, speed=speed, startup_s=startup_s
-        )
-
-    return {
-        "cpu": pool("cpu", "cpu", 0.05, 0.02, 10),
-        "h100": pool("h100", "gpu", 4.0, 400, 60),
-        "b200": pool("b200", "gpu", 6.0, 900, 60),
-    }
+    made = (pool("cpu", 0.05, 0.02, 10), pool("h100", 4.0, 400, 60), pool("b200", 6.0, 900, 60))
+    return {one.name: one for one in made}
 
 
 Make = Callable[..., Sweep]

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps.facts import Pool, Speed
-from sweeps.pricing import Price
+from tests.pools import pool
 from tracking.ledger import CostEntry, Evaluation, Ledger, Session, State, SweepState, TrialState
 from tracking.meters.cost import (
     DECIDING,
@@ -25,15 +24,7 @@ from tracking.meters.cost import (
     trial_cost,
 )
 
-H100 = Pool(
-    name="h100",
-    device="gpu",
-    accelerator="H100",
-    memory_gb=80,
-    price=Price(usd_per_hour=3.6, date="2026-11-01", source="a price list"),
-    speed=Speed(achieved_tflops=400, source="measured"),
-    startup_s=60,
-)
+H100 = pool("h100", 3.6)
 
 
 def state_of(*costs: CostEntry, **fields: Any) -> SweepState:

@@ -1,9 +1,9 @@
 """Answers that satisfy a JSON schema: every token that would leave it is masked, and the end comes before the limit.
 
 The grammar is followed by ``llguidance``. That alone gives valid JSON only to answers that end in time: one that is cut
-off by its limit of tokens satisfies no schema. So a guide keeps an eye on how many tokens it takes to close what is
-open. Near the limit it lets nothing be opened that could not be closed any more, and where no more tokens are left than
-that takes, it allows nothing else.
+off by its limit of tokens satisfies no schema. So a guide knows how many tokens it takes to close what is open. No
+token may come after which the answer could not be closed in time, and where no more are left than closing takes, it is
+closed.
 """
 
 from collections import deque
@@ -15,7 +15,7 @@ from typing import Any
 _STRUCTURE = frozenset('{}[],:"')
 _LONGEST_WAY = 1024  # tokens: a schema whose shortest answer is longer is not brought to an end
 _LOOKED_AT = 64  # tokens of those that a state allows, where none of them closes anything
-_MARGIN = 16  # tokens
+_TRIES = 32  # tokens, the likeliest first, before the shortest way to the end is taken
 _SLACK = 3  # tokens that the inside of a string may add to the way out of it: the rest of a sign of several bytes
 
 
@@ -65,9 +65,11 @@ class Guide:
     def __init__(self, matcher: Any, words: "_Words", limit: int, shortest: int | None) -> None:
         self._matcher, self._words, self._left = matcher, words, limit
         self._place = _Place()
-        self._forced: deque[int] = deque()
         self._can_end = shortest is not None and shortest <= limit
-        self._shortest = self._least = shortest or 0  # tokens from the beginning to the end, and from here
+        self._least = shortest or 0  # tokens from here to the end
+        self._is_text = False  # whether nearly anything may come next: within a string that is free
+        self._ahead: dict[int, int | None] = {}  # by token that may come next: those from behind it to the end
+        self._forced: deque[int] = deque()
 
     @property
     def is_complete(self) -> bool:
@@ -82,6 +84,8 @@ class Guide:
     def mask(self, scores: Any) -> None:
         """Mask every token that must not come next, in place; the end alone is left when the answer is complete.
 
+        The likeliest of those that are left fits. Whoever takes another asks :meth:`fits` first.
+
         Args:
             scores: Logits of shape (1, vocabulary).
         """
@@ -89,53 +93,65 @@ class Guide:
             _allow_alone(scores, self._words.eos)
             return
         if not self._forced and self._can_end and self._left <= self._least + _SLACK:
-            self._forced = deque(self._way() or ())
+            self._force()
         if self._forced:
             _allow_alone(scores, self._forced[0])
             return
-        self._words.mask(self._matcher, scores)
-        if self._can_end and self._left <= self._least + self._shortest + _MARGIN:
-            self._open_nothing_that_stays_open(scores)
+        self._is_text = self._words.mask(self._matcher, scores)
+        for _ in range(_TRIES):
+            top = int(scores.argmax(-1))
+            if self.fits(top):
+                return
+            scores[:, top] = float("-inf")
+        self._force()
+        if self._forced:
+            _allow_alone(scores, self._forced[0])
+
+    def fits(self, token: int) -> bool:
+        """Whether the answer can still be brought to an end in time when this allowed token comes next."""
+        if self._forced or not self._is_watched(token):
+            return True
+        if token not in self._ahead:
+            matcher = self._matcher.deep_copy()
+            matcher.consume_token(token)
+            way = _way_out(matcher, self._place.after(self._words.text(token)), self._words)
+            self._ahead[token] = len(way) if way is not None else None
+        ahead = self._ahead[token]
+        return ahead is not None and ahead + _SLACK < self._left
 
     def take(self, token: int) -> None:
         """Go on by the token that was chosen."""
         if self._matcher.is_stopped():
             return
+        watched, ahead = self._is_watched(token), self._ahead.get(token)
         self._matcher.consume_token(token)
         self._left -= 1
+        self._ahead = {}
         if self._forced:
             self._forced.popleft()
             return
-        text = self._words.texts[token] if token < len(self._words.texts) else ""
-        self._place = self._place.after(text)
-        # Far from the limit nobody need know. Within a string nothing more becomes open.
-        near = self._left <= 2 * self._shortest + self._place.depth + _MARGIN
-        if self._can_end and near and _STRUCTURE & set(text) and not self._matcher.is_stopped():
-            way = self._way()
-            self._can_end, self._least = way is not None, len(way or ())
+        self._place = self._place.after(self._words.text(token))
+        if watched and not self._matcher.is_stopped():
+            way = ahead if ahead is not None else self._length()
+            self._can_end, self._least = way is not None, way or 0
 
-    def _open_nothing_that_stays_open(self, scores: Any) -> None:
-        """Mask what opens something, but for the likeliest token where that can still be closed in time."""
-        within = self._place.within and not self._place.escaped
-        top = int(scores.argmax(-1))
-        kept = [top] if self._fits(top, within) else (self._way() or [])[:1]
-        values = scores[:, kept].clone()
-        opening = self._words.opening(within, scores.device)
-        scores[:, : len(opening)].masked_fill_(opening, float("-inf"))
-        scores[:, kept] = values
+    def _is_watched(self, token: int) -> bool:
+        """Whether this token may make the way to the end longer, and that matters.
 
-    def _fits(self, token: int, within: bool) -> bool:
-        """Whether the answer can be brought to an end in time with this token in it."""
-        if not self._words.opens(token, within):
-            return True
-        matcher = self._matcher.deep_copy()
-        if not matcher.consume_token(token):
-            return False
-        way = _way_out(matcher, self._place.after(self._words.texts[token]), self._words)
-        return way is not None and len(way) + _SLACK < self._left
+        Within a free string only signs of structure do. Elsewhere any token may: the first of a long word, say.
+        """
+        near = self._can_end and self._left <= _LONGEST_WAY + _SLACK
+        return near and (not self._is_text or bool(_STRUCTURE & set(self._words.text(token))))
 
-    def _way(self) -> list[int] | None:
-        return _way_out(self._matcher.deep_copy(), self._place, self._words)
+    def _force(self) -> None:
+        way = _way_out(self._matcher.deep_copy(), self._place, self._words)
+        self._forced = deque([self._words.eos] if way == [] else way or ())
+        if not self._forced:  # it had an end a token ago, so this is no schema's fault
+            self._can_end = False
+
+    def _length(self) -> int | None:
+        way = _way_out(self._matcher.deep_copy(), self._place, self._words)
+        return None if way is None else len(way)
 
 
 @dataclass(frozen=True)
@@ -179,43 +195,32 @@ class _Words:
             for within, signs in first.items()
         }
 
-        self._opening = {within: np.array([_opens(text, within) for text in self.texts], bool) for within in first}
-        self._masks: dict[tuple[bool, str], Any] = {}
+    def mask(self, matcher: Any, scores: Any) -> bool:
+        """Mask what leaves the schema in logits of shape (1, vocabulary), padded beyond the tokenizer's or not.
 
-    def mask(self, matcher: Any, scores: Any) -> None:
-        """Mask what leaves the schema in logits of shape (1, vocabulary), padded beyond the tokenizer's or not."""
+        Returns:
+            Whether more is allowed than not: so it is within a string that is free, and nowhere else.
+        """
         import llguidance.torch
 
         num_tokens = len(self.texts)
         scores[:, num_tokens:] = float("-inf")
-        bitmask = _bitmask(matcher, num_tokens).to(scores.device)
-        llguidance.torch.apply_token_bitmask_inplace(scores[:, :num_tokens], bitmask)
+        bitmask = _bitmask(matcher, num_tokens)
+        llguidance.torch.apply_token_bitmask_inplace(scores[:, :num_tokens], bitmask.to(scores.device))
+        return int(_bits_of(bitmask, num_tokens).sum()) > num_tokens // 2
 
-    def opens(self, token: int, within: bool) -> bool:
-        """Whether a token may open something, or go on to what is yet to come."""
-        return bool(self._opening[within][token])
-
-    def opening(self, within: bool, device: Any) -> Any:
-        """The tokens that do, as a mask of shape (vocabulary,)."""
-        import torch
-
-        key = within, str(device)
-        if key not in self._masks:
-            self._masks[key] = torch.from_numpy(self._opening[within]).to(device)
-        return self._masks[key]
+    def text(self, token: int) -> str:
+        """What a token says; nothing beyond the tokenizer's vocabulary."""
+        return self.texts[token] if token < len(self.texts) else ""
 
     def _beginning(self, signs: str) -> list[int]:
         return [token for token, text in enumerate(self.texts) if text and text[0] in signs]
 
-    def closing(self, bits: Any, place: _Place) -> list[int]:
-        """The allowed token that closes most; where none closes anything, one that says something. Nothing, or one.
-
-        Args:
-            bits: Whether each token is allowed, shape (vocabulary,).
-            place: Where in the answer one is.
-        """
+    def closing(self, matcher: Any, place: _Place) -> list[int]:
+        """The allowed token that closes most; where none closes anything, one that says something. Nothing, or one."""
         import numpy as np
 
+        bits = _bits_of(_bitmask(matcher, len(self.texts)), len(self.texts))
         ahead = self._closing[place.within and not place.escaped]
         allowed = ahead[bits[ahead] == 1]
         if not allowed.size:
@@ -224,17 +229,9 @@ class _Words:
 
 
 def _closes(text: str, within: bool) -> int:
-    """How much a token closes, less what it opens."""
-    return sum(sign in "]}" for sign in text) - 3 * _num_opened(text, within)
-
-
-def _opens(text: str, within: bool) -> bool:
-    return _num_opened(text, within) > 0
-
-
-def _num_opened(text: str, within: bool) -> int:
-    """At most as much: within a string these signs may be text. Its own quotation mark opens nothing."""
-    return max(0, text.count('"') - within) + sum(sign in "[{,:" for sign in text)
+    """How much a token closes, less what it opens: within a string those signs may be text, its own mark closes it."""
+    opened = max(0, text.count('"') - within) + sum(sign in "[{,:" for sign in text)
+    return sum(sign in "]}" for sign in text) - 3 * opened
 
 
 @lru_cache(maxsize=2)
@@ -257,11 +254,11 @@ def _bitmask(matcher: Any, vocabulary: int) -> Any:
     return bitmask
 
 
-def _bits(matcher: Any, words: _Words) -> Any:
+def _bits_of(bitmask: Any, num_tokens: int) -> Any:
+    """Whether each token is allowed, shape (vocabulary,)."""
     import numpy as np
 
-    num_tokens = len(words.texts)
-    return np.unpackbits(_bitmask(matcher, num_tokens).numpy().view(np.uint8), bitorder="little")[:num_tokens]
+    return np.unpackbits(bitmask.numpy().view(np.uint8), bitorder="little")[:num_tokens]
 
 
 def _allow_alone(scores: Any, token: int) -> None:
@@ -278,7 +275,7 @@ def _way_out(matcher: Any, place: _Place, words: _Words) -> list[int] | None:
     while not matcher.is_stopped() and not matcher.is_accepting():
         if matcher.is_error() or len(way) >= _LONGEST_WAY:
             return None
-        found = list(matcher.compute_ff_tokens()) or words.closing(_bits(matcher, words), place)
+        found = list(matcher.compute_ff_tokens()) or words.closing(matcher, place)
         if not found or not matcher.consume_tokens(found):
             return None
         way += found

@@ -47,6 +47,9 @@ class Chooser:
         if self._guide is not None:
             self._guide.mask(logits)
         token = int(logits.argmax(-1)) if self._sampling.temperature == 0 else self._draw(logits[0])
+        while self._guide is not None and not self._guide.fits(token):  # the likeliest does
+            logits[:, token] = float("-inf")
+            token = self._draw(logits[0])
         if self._guide is not None:
             self._guide.take(token)
             if self._guide.error:

@@ -14,6 +14,8 @@ from recipes.bases import locate
 from recipes.commerce.task import PROPOSAL_SCHEMA
 from recipes.guiding import guides
 from recipes.schema import Base
+from recipes.serving.asking import Sampling
+from recipes.serving.choosing import Chooser
 from tests.launchers.running import ROOT
 
 NAMED = {
@@ -31,7 +33,24 @@ NESTED = {
     "$defs": {"node": {"type": "object", "properties": {"in": {"type": "array", "items": {"$ref": "#/$defs/node"}}}}},
     "$ref": "#/$defs/node",
 }
-SCHEMAS: dict[str, dict[str, Any]] = {"proposal": PROPOSAL_SCHEMA, "named": NAMED, "nested": NESTED, "any": {}}
+PART = {
+    "type": "object",
+    "properties": {"reason": {"type": "string"}, **{name: {"type": "integer"} for name in "abcdefg"}},
+    "required": ["reason", *"abcdefg"],
+    "additionalProperties": False,
+}
+# Nothing of it must be there, and what is begun takes many tokens.
+OPTIONAL = {"type": "object", "properties": {"items": {"type": "array", "items": PART}}, "additionalProperties": False}
+UNEVEN = {"type": "array", "items": {"enum": ["a", "a very long name of a thing that nobody would ever want to write"]}}
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "proposal": PROPOSAL_SCHEMA,
+    "named": NAMED,
+    "nested": NESTED,
+    "any": {},
+    "optional": OPTIONAL,
+    "uneven": UNEVEN,
+    "number": {"type": "number"},
+}
 
 
 @cache
@@ -59,11 +78,23 @@ def babble(schema: dict[str, Any], limit: int, seed: int, loud: float, padded: i
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(limit=st.integers(48, 160), seed=st.integers(0, 10**6))
 def test_every_answer_is_valid_within_its_limit(name: str, limit: int, seed: int) -> None:
     text, _ = babble(SCHEMAS[name], limit, seed, loud=3.0)
     jsonschema.validate(json.loads(text), SCHEMAS[name])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_drawn_answers_too(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    chooser = Chooser(
+        Sampling(60, temperature=1.0, seed=seed), (tokenizer().eos_token_id,), guides(tokenizer(), OPTIONAL, 60)()
+    )
+    said: list[int] = []
+    while len(said) < 60 and not chooser.is_complete:
+        said.append(chooser.choose(3.0 * torch.randn(1, len(tokenizer()), generator=generator)))
+    jsonschema.validate(json.loads(tokenizer().decode(said, skip_special_tokens=True)), OPTIONAL)
 
 
 def test_the_limit_may_be_as_short_as_the_shortest_answer() -> None:

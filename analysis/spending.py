@@ -122,7 +122,7 @@ def spending(state: SweepState, choice: Choice) -> Spending:
         unit_s / math.fsum(held.values()) if any(held.values()) else None,
         metered.energy_j,
         metered.unit_s / worked if worked else 0.0,
-        tuple(_parts(state)),
+        tuple(_parts(state, pairwise)),
         tuple(_points(state, choice, usd)),
         state.facts.get("plan"),
     )
@@ -149,7 +149,9 @@ def repriced(state: SweepState, prices: Mapping[str, Price]) -> SweepState:
         replace(one, usd=one.unit_s / 3600 * pools[one.pool].price.usd_per_hour) if one.pool in pools else one
         for one in state.costs
     ]
-    facts = {**state.facts, "pools": {name: pool.model_dump(mode="json") for name, pool in pools.items()}}
+    # What was foretold was so at the prices of then.
+    facts = {key: value for key, value in state.facts.items() if key != "plan"}
+    facts["pools"] = {name: pool.model_dump(mode="json") for name, pool in pools.items()}
     return replace(state, costs=costs, facts=facts)
 
 
@@ -174,7 +176,7 @@ def _compared(state: SweepState) -> JudgeTokens:
     return JudgeTokens(found["tokens"], found["usd"], found["usd_saved"], 1)
 
 
-def _parts(state: SweepState) -> Iterator[Part]:
+def _parts(state: SweepState, pairwise: JudgeTokens) -> Iterator[Part]:
     """Every arm that something was spent on, the dearest first. Their sum is what the sweep spent."""
     working: dict[str, float] = {}
     idle: dict[str, float] = {}
@@ -187,6 +189,8 @@ def _parts(state: SweepState) -> Iterator[Part]:
     alone = math.fsum(usd for pool, usd in idle.items() if pool not in rate)
     if alone:  # a pool that nothing ran on
         yield Part("", "no arm", {"idle": alone}, 0.0, alone, 0.0)
+    if pairwise.evaluations:
+        yield Part("", "comparisons", {}, pairwise.usd, pairwise.usd or 0.0, 0.0)
 
 
 def _part(state: SweepState, arm: str, rate: Mapping[str, float]) -> Part:

@@ -7,7 +7,7 @@ from typing import Any
 
 from launchers import home
 from launchers.incumbent import InUse, find
-from launchers.pools import load_pools
+from launchers.pools import pools_beside
 from recipes import objects
 from recipes.compose import compose, typed
 from recipes.data.splits import SplitRows
@@ -66,7 +66,7 @@ def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_
         facts, rows = recipe_facts(settings, base_dir, home.cache_folder())
     except InvalidInput as error:
         raise loaded.error(*(_at_its_line(loaded, problem) for problem in error.problems)) from None
-    pools = _pools(loaded, base_dir)
+    pools = pools_beside(base_dir, loaded.source.values.get("prices"))
     sweep = resolve(loaded, facts, pools, yes=yes)
     _refuse_swept(loaded, sweep)
     engine = sweep.settings["engine"]
@@ -90,13 +90,6 @@ def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_
     traffic = sweep.spec.traffic
     serving = (pools[traffic.pool] if traffic.pool else sweep.pools[0]) if traffic else None
     return Built(sweep, rows, sweep.pools, base_dir, text, tuple(overrides), incumbent, serving)
-
-
-def _pools(loaded: LoadedSpec, base_dir: Path) -> dict[str, Pool]:
-    """Every pool, priced by the sweep's own list where it names one."""
-    written = loaded.source.values.get("prices")
-    path = Path(written).expanduser() if isinstance(written, str) and written else None
-    return load_pools(base_dir / "pools", base_dir / path if path else None)
 
 
 def _check_guided(loaded: LoadedSpec, sweep: Sweep) -> None:

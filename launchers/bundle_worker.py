@@ -15,6 +15,7 @@ from launchers.schemas import schema_of
 from recipes import bases
 from recipes.schema import Recipe
 from sweeps.errors import InvalidInput, PodiumError, Problem, VerificationFailed
+from sweeps.metrics import BY_PIPELINE
 from tracking.ledger import SweepState
 
 CHANGED_BF16 = 0.3  # as ``analysis.verify.CHANGED``
@@ -181,7 +182,10 @@ def rescore_with(base: str, recipe: Recipe, proof: dict[str, Any]) -> Rescore | 
     schema = detail.get("schema")
     guide = _guide(proof)
     metrics = [load_metric(name, base_dir, schema) for name in detail["metrics"]]
-    metrics += _pipeline(detail.get("pipeline"), base_dir)
+    pipeline = _pipeline(detail.get("pipeline"), base_dir)
+    if detail.get("pipeline") and not pipeline and (not metrics or proof["rule"]["metric"].startswith(BY_PIPELINE)):
+        return None  # what decided cannot be measured here
+    metrics += pipeline
     # What code scored beside a judge stands there without the gates: they decide what the judge sees.
     names = [] if detail.get("judge") else detail.get("gates", [])
     gates = [load_gate(name, base_dir, schema, detail.get("forbidden", [])) for name in names]

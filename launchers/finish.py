@@ -168,8 +168,11 @@ def _rescore_the_other_way(
     built: Built, arms: Arms, evaluators: Evaluators, ledger: Ledger, say: Say, look: Look
 ) -> None:
     """What guiding changes in the answers of the best, on the dev items that they were chosen by."""
-    best = shortlist(ledger.read(), built.sweep.spec.serving.rescore) if built.sweep.spec.serving.rescore else []
-    jobs = [arms.other_way(trial) for trial in best]
+    state = ledger.read()
+    best = shortlist(state, built.sweep.spec.serving.rescore)
+    # By val/loss a stopped trial may be among them, which no answers are there of.
+    answered = [trial for trial in best if any(one.split == "dev" for one in state.trials[trial].evaluations)]
+    jobs = [arms.other_way(trial) for trial in answered]
     if todo := evaluators.missing(jobs):
         say(f"the best {len(todo)} on dev again, {'free' if arms.guided else 'guided by the schema'} …")
         evaluators.run(todo, look)

@@ -112,7 +112,7 @@ def measure_point(point: Point, bench: Bench) -> dict[str, Any]:
             raise PodiumError(f"AIPerf is not here ({INSTALL})")
         command = bench.servers(point, free_port())
         with serving(command, folder / "server.log", bench.ready_s) as url:
-            model = bench.load.model or command.model or sole_model(url)
+            model = bench.load.model or command.model or sole_model(url, {})
             bodies = [{**body, "model": model} for body in bench.bodies]
             rate: float | None = bench.load.rate
             while rate is not None and len(runs) < bench.runs:

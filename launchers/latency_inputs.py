@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from analysis.answers import stored
 from launchers.latency_grid import Point, of_endpoint
-from launchers.pools import load_pools
+from launchers.pools import pools_beside
 from recipes.data.rows import checked_rows, read_jsonl
 from sweeps.errors import InvalidInput, Problem, nearest
 from sweeps.facts import Pool
@@ -76,14 +76,14 @@ def check_grid(latency: Latency, runs: int) -> None:
 
 
 def points_of(state: SweepState, latency: Latency) -> list[Point]:
-    """The grid's points; the pools are those that the sweep has recorded, then those beside its YAML, and that ship.
+    """The grid's points, on pools that the sweep has recorded, else that lie beside its YAML, else that ship.
 
     Raises:
         InvalidInput: No pool has an accelerator.
     """
     own = {name: Pool.model_validate(pool) for name, pool in state.facts.get("pools", {}).items()}
-    pools = {**load_pools(Path(state.facts.get("base_dir", ".")) / "pools"), **own}
-    kinds = {pool.accelerator: pool for pool in reversed(pools.values()) if pool.accelerator}
+    known = pools_beside(Path(state.facts.get("base_dir", ".")), state.spec.get("prices"))
+    kinds = {pool.accelerator: pool for pool in (*known.values(), *reversed(own.values())) if pool.accelerator}
     unknown = [name for name in latency.accelerators if name not in kinds]
     if unknown:
         rule = f'no pool has accelerator "{unknown[0]}"'

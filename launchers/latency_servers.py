@@ -55,10 +55,10 @@ def _check_points(serve: str, points: Sequence[Point]) -> None:
 
 
 def by_podium(bundle: Path, point: Point, port: int) -> Command:
-    """``podium serve``, on the one device of the point: a core is priced, so one thread computes."""
+    """``podium serve``, on the one device of the point: a core is priced, so one thread computes, and no GPU."""
     words = (sys.executable, "-m", "launchers.cli", "serve", str(bundle), "--port", str(port))
-    threads = {"OMP_NUM_THREADS": str(point.tp)} if point.pool.device == "cpu" else {}
-    return replace(_on_loopback(words, port, CHAMPION), env=threads)
+    core = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} if point.pool.device == "cpu" else {}
+    return replace(_on_loopback(words, port, CHAMPION), env=core)
 
 
 def by_another(server: str, what: Served, point: Point, port: int) -> Command:

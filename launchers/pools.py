@@ -36,6 +36,12 @@ def load_pools(extra: Path | None = None, prices: Path | None = None) -> dict[st
     return pools
 
 
+def pools_beside(base_dir: Path, prices: object) -> dict[str, Pool]:
+    """Every pool of a sweep whose YAML lies in ``base_dir``; ``prices`` is what it has there. Raises as above."""
+    path = base_dir / Path(prices).expanduser() if isinstance(prices, str) and prices else None
+    return load_pools(base_dir / "pools", path)
+
+
 def _load(path: Path, known: dict[str, Price], own: Price | None) -> Pool:
     content = read_block(path, f"a pool has the keys of {SHIPPED / 'cpu.yaml'}")
     price = own or content.get("price")

@@ -89,16 +89,21 @@ def _verdicts(sweep: Sweep, num_trials: int) -> dict[str, int]:
     evaluate, champion = spec.evaluate, spec.champion
     held_out = math.ceil(sweep.facts.train_rows * HELD_OUT_SHARE)
     dev, challenge = min(evaluate.dev or held_out, held_out), min(evaluate.challenge or held_out, held_out)
-    standing = 1 + (evaluate.incumbent is not None)
+    guided = spec.serving.guided  # then the guided base stands beside the base on dev, and anyhow on challenge
+    standing = 1 + guided + (evaluate.incumbent is not None)
     rounds = champion.contenders
+    most = max(dev, min(rounds.items, held_out)) if rounds else dev
     further = min(rounds.start, num_trials) * max(0, min(rounds.items, held_out) - dev) if rounds else 0
     defects = evaluate.defects
     planted = min(defects.rows, held_out) * (1 + len(defects.plant)) if defects else 0
-    confirmed = min(champion.confirm.top + SHOWN_TRIALS, num_trials) + standing + 1 if champion.confirm.top else 0
+    confirmed = (
+        min(champion.confirm.top + SHOWN_TRIALS, num_trials) + standing + (not guided) if champion.confirm.top else 0
+    )
     return {
         "trials": num_trials * dev,
         "the base and the incumbent" if evaluate.incumbent else "the base": standing * dev,
         "contenders": further,
+        **({"the best, the other way": min(spec.serving.rescore, num_trials) * most} if spec.serving.rescore else {}),
         "planted defects": planted,
         "the challenge set": confirmed * challenge,
     }

@@ -117,7 +117,7 @@ _MEASURED_BY: dict[str, tuple[str, ...]] = {
     "quality/exact_match": ("exact_match",),
     "quality/field_f1": ("field_f1",),
 }
-_BY_PIPELINE = ("e2e/", "retrieval/")
+BY_PIPELINE = ("e2e/", "retrieval/")
 _OF_EVERY_TRIAL = ("val/", "train/", "adapter/", "cost/usd", "cost/gpu_s", "gate/")
 
 
@@ -134,7 +134,7 @@ def unmeasured(name: str, measures: Sequence[str], functions: Sequence[str]) -> 
     if name.startswith("latency/"):
         rule = "is measured after the last trial, and of the best few alone, so that no search can go by it"
         return rule, "bound it under champion.subject_to; adapter/parameters and cost/usd are known of every trial"
-    if name.startswith(_BY_PIPELINE):
+    if name.startswith(BY_PIPELINE):
         return None if "pipeline" in measures else ("is not measured by this sweep", "add a pipeline under evaluate")
     if name.startswith("quality/") and (functions or any(one in measures for one in _MEASURED_BY.get(name, ()))):
         return None

@@ -55,11 +55,13 @@ def cost(
     if serving or traffic:
         show_serving(state, traffic or [], read_prices(prices) if prices else {}, output)
         return
+    choice = choose(state)  # before other prices: they change the dollars and nothing else
     state = repriced(state, read_prices(prices)) if prices else state
-    found = spending(state, choose(state))
+    found = spending(state, choice)
     rows = _shares(found)
     if output is Format.JSON:
-        show_json({**summary(state), **_content(found), "prices": state.facts.get("pools", {})})
+        totals = {"cost/usd": found.usd, "cost/judge_usd": found.judge.usd}  # with comparisons
+        show_json({**summary(state), **totals, **_content(found), "prices": state.facts.get("pools", {})})
     elif output is Format.CSV:
         show_csv(rows, ["kind", "unit_s", "usd", "share", "energy_j"])
     else:

@@ -75,7 +75,9 @@ def latency(
     runs: Annotated[
         int, typer.Option(min=1, help="With --serve: up to so many rates, to find the highest that keeps the SLO.")
     ] = 1,
-    ready: Annotated[str, typer.Option(help="With --serve: how long a server may take to start.")] = "15m",
+    ready: Annotated[
+        str | None, typer.Option(help="With --serve: how long a server may take to start; 15m where nothing is said.")
+    ] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Show what was timed in a sweep; put an open load on an endpoint; or serve the champion on a grid of GPUs.
@@ -93,9 +95,10 @@ def latency(
 
     given: dict[str, Any] = {"rate": rate, "requests": requests, "warmup": warmup, "slo": limits_of(slo)}
     given |= {"tp": tp, "accelerators": accelerators}
+    of_servers = {"--runs": runs if runs > 1 else None, "--ready": ready}
     if target is not None and "://" in target:
         require_url("[SWEEP|URL]", target)
-        of_grid = {"--serve": serve, "--tp": tp, "--accelerators": accelerators, "--runs": runs if runs > 1 else None}
+        of_grid = {"--serve": serve, "--tp": tp, "--accelerators": accelerators, **of_servers}
         if meant := [name for name, value in of_grid.items() if value is not None]:
             raise InvalidInput(Problem(meant[0], "is for the champion of a sweep, and a URL was given", "leave it out"))
         _endpoint(target, settings({}, given), rows, model, api_key_env, output)
@@ -103,6 +106,9 @@ def latency(
     from analysis.frame import open_sweep
 
     state = open_sweep(target, home.home())
+    if api_key_env is not None:
+        rule = "is for an endpoint that somebody else started, and a sweep was given"
+        raise InvalidInput(Problem("--api-key-env", rule, "leave it out, or give the endpoint's URL"))
     if serve is not None:
         written = (state.spec.get("evaluate") or {}).get("latency") or {}
         _grid(state, settings(written, given), serve, runs, ready, rows, model, output)
@@ -115,7 +121,7 @@ def latency(
         "--rows": rows,
         "--model": model,
     }
-    loads |= {"--tp": tp, "--accelerators": accelerators}
+    loads |= {"--tp": tp, "--accelerators": accelerators, **of_servers}
     if idle := [name for name, value in loads.items() if value is not None]:
         rule = f"says what is asked, and without a server nothing is asked of {state.name}"
         raise InvalidInput(Problem(idle[0], rule, "give the URL of an endpoint, or --serve"))
@@ -169,7 +175,9 @@ def _endpoint(
     if api_key_env and not os.environ.get(api_key_env):
         raise InvalidInput(Problem("--api-key-env", f"the environment has no {api_key_env}", f"export {api_key_env}=…"))
     program, asked = require_aiperf(), asked_of_file(rows)
-    load = Load(url, model or sole_model(url), latency.rate, latency.requests, latency.warmup, api_key_env=api_key_env)
+    key = os.environ.get(api_key_env, "") if api_key_env else ""
+    model = model or sole_model(url, {"Authorization": f"Bearer {key}"} if key else {})
+    load = Load(url, model, latency.rate, latency.requests, latency.warmup, api_key_env=api_key_env)
     say(f"{load.words}, {load.requests} requests after {load.warmup} to warm up …")
     folder = Path(tempfile.mkdtemp(prefix="podium-latency-"))  # stays where AIPerf fails: its own words are in it
     bodies = [{**body, "model": load.model} for body in bodies_of(asked, TOKENS)]
@@ -205,7 +213,7 @@ def _grid(
     latency: Latency,
     serve: str,
     runs: int,
-    ready: str,
+    ready: str | None,
     rows: Path | None,
     model: str | None,
     output: Format,
@@ -240,7 +248,7 @@ def _grid(
         slo=latency.slo,
         runs=runs,
         folder=state.folder / "latency_grid",
-        ready_s=seconds_of(ready),
+        ready_s=seconds_of(ready or "15m"),
     )
     if any(point.pool.device == "gpu" for point in points):
         from launchers.cluster import ray_cluster

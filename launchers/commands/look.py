@@ -10,6 +10,7 @@ import typer
 from launchers import home
 from launchers.commands.options import Output, SweepName
 from launchers.output import Format, say, short, show
+from sweeps.metrics import BY_PIPELINE
 from tracking.ledger import SweepState, is_open
 
 
@@ -183,7 +184,7 @@ def _show_comparison(state: SweepState, split: str, output: Format) -> None:
     shown = ("label", "number", "n", "quality/score", "quality/json_valid")
     names = [key for key in rows[0] if "/" in key] if rows else []
     if output is Format.TABLE:  # podium retrieval has the rest, with intervals
-        names = [key for key in names if not key.startswith(("e2e/", "retrieval/")) or key in RETRIEVAL]
+        names = [key for key in names if not key.startswith(BY_PIPELINE) or key in RETRIEVAL]
     order = [key for key in dict.fromkeys([*shown, *names]) if rows and key in rows[0]]
     columns = {key: key.removeprefix("quality/") if output is Format.TABLE else key for key in order}
     ranks = agreement(state)

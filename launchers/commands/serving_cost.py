@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from launchers.output import Format, money, say, show
-from launchers.pools import load_pools
+from launchers.pools import pools_beside
 from launchers.problems import in_words
 from sweeps.errors import InvalidInput, Problem, nearest
 from sweeps.facts import Pool
@@ -99,12 +99,16 @@ def _traffic(state: SweepState, changes: Sequence[str]) -> Traffic:
         raise InvalidInput(found) from None
 
 
+def _beside(state: SweepState) -> dict[str, Pool]:
+    return pools_beside(Path(state.facts.get("base_dir", ".")), state.spec.get("prices"))
+
+
 def _pool(state: SweepState, traffic: Traffic, prices: Mapping[str, Price]) -> Pool:
     """The pool to serve on as the sweep knew it, else as its file says now."""
     told = [*state.facts.get("pools", {}).values(), *filter(None, [state.facts.get("serving")])]
     known = {pool["name"]: Pool.model_validate(pool) for pool in told}
     name = traffic.pool or next(iter(known), "cpu")
-    known = known if name in known else load_pools(Path(state.facts.get("base_dir", ".")) / "pools")
+    known = known if name in known else _beside(state)
     if name not in known:
         raise InvalidInput(Problem("--traffic", f'unknown pool "{name}"', nearest(name, tuple(known))))
     if prices and name not in prices:

@@ -89,6 +89,7 @@ class Scheduler:
     def __init__(self, models: Models, *, max_rows: int = 16, max_waiting: int = 256) -> None:
         self.models, self.max_rows, self.max_waiting = models, max_rows, max_waiting
         self._waiting: deque[Question] = deque()
+        self._beginning: list[Question] = []  # no longer waiting, not yet in a batch
         self._changed = threading.Condition()
         self._closing = False
         self._batches = {name: _Batch() for name in models.names}
@@ -125,7 +126,7 @@ class Scheduler:
             if self._closing:
                 question.tell(_GONE)
                 return
-            if len(self._waiting) >= self.max_waiting:
+            if sum(self.load) + len(self._beginning) >= self.max_rows + self.max_waiting:
                 raise Busy
             self._waiting.append(question)
             self._changed.notify()
@@ -136,13 +137,15 @@ class Scheduler:
                 while not self._closing:
                     for name, questions in self._admitted().items():
                         self._begin(name, questions)
+                        del self._beginning[: len(questions)]
                     for name, batch in self._batches.items():
                         if batch.rows:
                             self._step(name, batch)
         finally:
             with self._changed:
                 self._closing = True
-                left = [row.question for batch in self._batches.values() for row in batch.rows] + [*self._waiting]
+                left = [row.question for batch in self._batches.values() for row in batch.rows]
+                left += [*self._beginning, *self._waiting]
             for question in left:
                 question.tell(_GONE)
 
@@ -158,6 +161,7 @@ class Scheduler:
                 if not question.is_given_up:
                     admitted.setdefault(question.model, []).append(question)
                     active += 1
+            self._beginning = [question for questions in admitted.values() for question in questions]
         return admitted
 
     def _begin(self, name: str, questions: list[Question]) -> None:

@@ -1,5 +1,6 @@
 """Where a sweep's money went: every part adds up to the whole, and a point of score has a price or says why not."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from sweeps.pricing import Price, Traffic
 from tests.analysis.synthetic import SPEC, synthetic, trial_id
 from tests.pools import pool
 from tracking.ledger import Ledger, SweepState
-from tracking.meters.cost import shares
+from tracking.meters.cost import cost_of, shares
 
 POOL = pool("cpu", 0.05)
 TRAFFIC = Traffic(peak_rps=50, mean_rps=20)
@@ -74,8 +75,17 @@ def test_other_prices_change_the_dollars_and_nothing_else(state: SweepState) -> 
     }
     held = sum(share.unit_s for share in after.shares.values())
     assert after.machine_usd == pytest.approx(held / 3600 * 0.1)
+    assert after.foretold is None, "that was at other prices"
     with pytest.raises(InvalidInput, match="has no entry for cpu"):
         repriced(state, {"h100": double})
+
+
+def test_whoever_was_only_paid_for_has_a_part(state: SweepState) -> None:
+    lost = cost_of("evaluation", POOL, 7.0, "defects", "dev")
+    with_it = replace(state, costs=[*state.costs, lost])
+    found = spending(with_it, choose(with_it))
+    assert "defects" in {part.arm for part in found.parts}
+    assert sum(part.usd for part in found.parts) == pytest.approx(found.usd)
 
 
 def test_serving_is_against_the_baseline_with_both_figures(state: SweepState) -> None:

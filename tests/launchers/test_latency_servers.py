@@ -40,7 +40,7 @@ def test_podium_serves_the_champions_bundle(state: SweepState) -> None:
         "http://127.0.0.1:8123/v1",
         "http://127.0.0.1:8123/health",
         "champion",
-        {"OMP_NUM_THREADS": "1"},
+        {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
     )
 
 

@@ -48,6 +48,21 @@ def test_the_verdicts_by_hand(make_sweep: Make) -> None:
     assert found.tokens_out == 80 * found.num_verdicts
 
 
+def test_answers_in_the_other_way_are_judged_too(make_sweep: Make) -> None:
+    more = "champion: {confirm: {top: 3}, contenders: {start: 4, items: 25}}\n"
+    free, both = (
+        plan(make_sweep(evaluate() + more)).judge,
+        plan(make_sweep(evaluate() + more + "serving: {rescore: 2}\n")).judge,
+    )
+    assert free is not None
+    assert both is not None
+    assert both.num_verdicts - free.num_verdicts == 2 * 25, "on as many items as contenders have"
+    guided = plan(make_sweep(evaluate() + more + "serving: {guided: true}\n")).judge
+    assert guided is not None
+    assert guided.verdicts["the base"] == 20, "the base in the schema, too"
+    assert guided.verdicts["the challenge set"] == free.verdicts["the challenge set"]
+
+
 def test_without_a_price_dollars_are_unknown_and_say_whose(make_sweep: Make) -> None:
     found = plan(make_sweep(evaluate(price=""))).judge
     assert found is not None

@@ -149,8 +149,9 @@ def evaluations_of(state: SweepState, arm: str) -> Iterator[Evaluation]:
 
 
 def arms_of(state: SweepState) -> list[str]:
-    """Every arm: the trials of all versions, and those that are no trials."""
-    return [*state.every_trial, *dict.fromkeys([*state.arms, *state.superseded])]
+    """Every arm: the trials of all versions, and those that are no trials, measured or only paid for."""
+    paid = [entry.trial for entry in state.costs if entry.trial]
+    return list(dict.fromkeys([*state.every_trial, *state.arms, *state.superseded, *paid]))
 
 
 def every_evaluation(state: SweepState) -> Iterator[Evaluation]:

@@ -158,11 +158,8 @@ class ServedModel:
 
     def _listed(self) -> dict[str, str]:
         """What the endpoint's list of models says of this one; nothing where it has no list."""
-        url = self.endpoint.url.removesuffix("/chat/completions") + "/models"
         try:
-            request = urllib.request.Request(url, headers=dict(self.endpoint.headers))
-            with urllib.request.urlopen(request, timeout=CATALOGUE_S) as response:
-                models = json.loads(response.read())["data"]
+            models = _models(_catalogue(self.endpoint.url), self.endpoint.headers)
             entry = next(one for one in models if one["id"] == self.model)
             return {key: entry[key] for key in ("root", "parent") if isinstance(entry.get(key), str)}
         except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration):
@@ -270,17 +267,27 @@ class ServedModel:
         return LIMITS[1] in refusal
 
 
-def sole_model(endpoint: str) -> str:
+def _catalogue(completions_url: str) -> str:
+    return completions_url.removesuffix("/chat/completions") + "/models"
+
+
+def _models(url: str, headers: Mapping[str, str]) -> list[dict[str, Any]]:
+    request = urllib.request.Request(url, headers=dict(headers))
+    with urllib.request.urlopen(request, timeout=CATALOGUE_S) as response:
+        found: list[dict[str, Any]] = json.loads(response.read())["data"]
+    return found
+
+
+def sole_model(endpoint: str, headers: Mapping[str, str]) -> str:
     """The name of the one model that an endpoint serves.
 
     Raises:
         InvalidInput: It lists none, or several.
         ServiceUnreachable: It does not answer.
     """
-    url = f"{completions(endpoint).removesuffix('/chat/completions')}/models"
+    url = _catalogue(completions(endpoint))
     try:
-        with urllib.request.urlopen(url, timeout=CATALOGUE_S) as response:
-            names = [str(one["id"]) for one in json.loads(response.read())["data"]]
+        names = [str(one["id"]) for one in _models(url, headers)]
     except urllib.error.HTTPError as error:
         raise InvalidInput(Problem("--model", f"{url} answers {error.code}, so it is not known", "name it")) from None
     except OSError as error:

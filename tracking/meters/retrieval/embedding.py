@@ -48,7 +48,7 @@ class Embedder(Protocol):
 class TfidfLsa:
     """TF-IDF over words, folded into latent dimensions (Deerwester et al., Indexing by Latent Semantic Analysis, 1990).
 
-    The dimensions are those that scikit-learn recommends for it, halved until there are fewer than words and texts.
+    It has 256 dimensions, or one fewer than there are words or texts.
     """
 
     faiss = False

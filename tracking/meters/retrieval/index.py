@@ -56,9 +56,10 @@ class Index:
         if self.flat is not None:
             cosines, places = self.flat.search(queries, k)
         else:
-            every = queries @ self.vectors.T
-            places = np.argpartition(-every, k - 1, axis=1)[:, :k]
-            cosines = np.take_along_axis(every, places, axis=1)
+            # Rounded before the cut: which of equal ones are among the k must not hang on a library's last digit.
+            cosines = np.round(queries @ self.vectors.T, _DIGITS)
+            places = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+            cosines = np.take_along_axis(cosines, places, axis=1)
         rounded = np.round(cosines, _DIGITS)
         order = np.lexsort((places, -rounded), axis=1)
         return np.take_along_axis(places, order, axis=1), np.take_along_axis(rounded, order, axis=1)

@@ -69,9 +69,9 @@ class ServedEmbedder:
                 known[key] = vector
                 if not anew:
                     self._cache.put(key, {"vector": vector})
-        found = np.array([known[key] for key in keys], dtype=np.float32)
-        self._check(found.shape[1])
-        return unit(found)
+        for key in keys:  # those that were kept, too: another model may answer now
+            self._check(len(known[key]))
+        return unit(np.array([known[key] for key in keys], dtype=np.float32))
 
     def save(self, folder: Path) -> None:
         """Nothing was learned."""

@@ -47,6 +47,10 @@ def test_a_text_of_which_nothing_is_known_is_near_to_nothing_and_ties_keep_the_c
     places, cosines = index.search(index.embedder.embed(["xyz"]), 8)
     assert not cosines.any()
     assert places[0].tolist() == list(range(8))
+    for k in range(1, 8):
+        assert index.search(index.embedder.embed(["xyz"]), k)[0].tolist() == [list(range(k))]
+    many = open_index(catalogue(("Pine", *["Oak"] * 60)), TfidfLsa(), tmp_path)
+    assert many.search(many.embedder.embed(["Oak"]), 3)[0].tolist() == [[1, 2, 3]], "also where the cut is among equals"
     assert open_index(catalogue(("Oak", "Oak")), TfidfLsa(), tmp_path).search(unit([[1.0]]), 9)[0].tolist() == [[0, 1]]
 
 
@@ -116,6 +120,16 @@ def test_another_dimension_is_told(stack: ExitStack, tmp_path: Path) -> None:
     index = open_index(catalogue(), ServedEmbedder(EmbeddingEndpoint(endpoint=url, model="e")), tmp_path)
     with pytest.raises(InvalidInput, match="e gives vectors of 4 numbers, and the index is of 8"):
         nearest(index, "Oak Tent")
+
+
+def test_another_dimension_is_told_beside_vectors_that_were_kept(stack: ExitStack, tmp_path: Path) -> None:
+    sizes = [8]
+    url = embedding_server(stack, lambda texts: sizes[-1])
+    embedder = ServedEmbedder(EmbeddingEndpoint(endpoint=url, model="e"), tmp_path / "kept")
+    embedder.embed(["Oak Tent"])
+    sizes.append(4)
+    with pytest.raises(InvalidInput, match="e gives vectors of 4 numbers, and the index is of 8"):
+        embedder.embed(["Oak Tent", "Pine Tent"])
 
 
 def test_an_endpoint_that_gives_no_embeddings_and_a_key_that_is_not_set(

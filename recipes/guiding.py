@@ -67,7 +67,7 @@ class Guide:
         self._place = _Place()
         self._can_end = shortest is not None and shortest <= limit
         self._least = shortest or 0  # tokens from here to the end
-        self._is_text = False  # whether nearly anything may come next: within a string that is free
+        self._num_allowed = 0  # tokens that may come next
         self._ahead: dict[int, int | None] = {}  # by token that may come next: those from behind it to the end
         self._forced: deque[int] = deque()
 
@@ -97,7 +97,7 @@ class Guide:
         if self._forced:
             _allow_alone(scores, self._forced[0])
             return
-        self._is_text = self._words.mask(self._matcher, scores)
+        self._num_allowed = self._words.mask(self._matcher, scores)
         for _ in range(_TRIES):
             top = int(scores.argmax(-1))
             if self.fits(top):
@@ -134,14 +134,19 @@ class Guide:
         if watched and not self._matcher.is_stopped():
             way = ahead if ahead is not None else self._length()
             self._can_end, self._least = way is not None, way or 0
+        elif self._num_allowed == 1:  # as it was foreseen
+            self._least = max(0, self._least - 1)
 
     def _is_watched(self, token: int) -> bool:
         """Whether this token may make the way to the end longer, and that matters.
 
-        Within a free string only signs of structure do. Elsewhere any token may: the first of a long word, say.
+        Where more is allowed than not one is within a free string, and only signs of structure do. Elsewhere any token
+        may, the first of a long word, say; but none that is the only one.
         """
-        near = self._can_end and self._left <= _LONGEST_WAY + _SLACK
-        return near and (not self._is_text or bool(_STRUCTURE & set(self._words.text(token))))
+        if not self._can_end or self._left > _LONGEST_WAY + _SLACK or self._num_allowed == 1:
+            return False
+        is_text = self._num_allowed > len(self._words.texts) // 2
+        return not is_text or bool(_STRUCTURE & set(self._words.text(token)))
 
     def _force(self) -> None:
         way = _way_out(self._matcher.deep_copy(), self._place, self._words)
@@ -195,11 +200,11 @@ class _Words:
             for within, signs in first.items()
         }
 
-    def mask(self, matcher: Any, scores: Any) -> bool:
+    def mask(self, matcher: Any, scores: Any) -> int:
         """Mask what leaves the schema in logits of shape (1, vocabulary), padded beyond the tokenizer's or not.
 
         Returns:
-            Whether more is allowed than not: so it is within a string that is free, and nowhere else.
+            How many tokens are left.
         """
         import llguidance.torch
 
@@ -207,7 +212,7 @@ class _Words:
         scores[:, num_tokens:] = float("-inf")
         bitmask = _bitmask(matcher, num_tokens)
         llguidance.torch.apply_token_bitmask_inplace(scores[:, :num_tokens], bitmask.to(scores.device))
-        return int(_bits_of(bitmask, num_tokens).sum()) > num_tokens // 2
+        return int(_bits_of(bitmask, num_tokens).sum())
 
     def text(self, token: int) -> str:
         """What a token says; nothing beyond the tokenizer's vocabulary."""

@@ -131,7 +131,8 @@ class Guide:
             self._forced.popleft()
             return
         self._place = self._place.after(self._words.text(token))
-        if watched and not self._matcher.is_stopped():
+        begins = self._left == _LONGEST_WAY + _SLACK  # to matter
+        if (watched or (begins and self._can_end)) and not self._matcher.is_stopped():
             way = ahead if ahead is not None else self._length()
             self._can_end, self._least = way is not None, way or 0
         elif self._num_allowed == 1:  # as it was foreseen

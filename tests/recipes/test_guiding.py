@@ -122,6 +122,24 @@ def test_an_answer_that_ends_in_time_is_not_touched() -> None:
         assert guide.is_complete
 
 
+def test_one_long_text_ends_in_time_too() -> None:
+    limit = 1100
+    guide, words = guides(tokenizer(), OPTIONAL, limit)(), tokenizer()
+    said = words.encode('{"items":[{"reason":"', add_special_tokens=False)
+    for token in said:
+        guide.mask(torch.zeros(1, len(words)))
+        guide.take(token)
+    rambling = words.encode("x", add_special_tokens=False)[-1]
+    while not guide.is_complete and len(said) < limit:
+        scores = torch.zeros(1, len(words))
+        scores[0, rambling] = 9.0
+        guide.mask(scores)
+        said.append(int(scores.argmax()))
+        guide.take(said[-1])
+    assert len(said) > limit - 10
+    jsonschema.validate(json.loads(words.decode(said)), OPTIONAL)
+
+
 def test_a_vocabulary_that_is_padded() -> None:
     jsonschema.validate(json.loads(babble(PROPOSAL_SCHEMA, 64, 3, 3.0, padded=64)[0]), PROPOSAL_SCHEMA)
 

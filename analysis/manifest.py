@@ -3,7 +3,6 @@
 The manifest is canonical JSON, so that any changed byte of it shows as well as any changed byte of a file.
 """
 
-import hashlib
 import json
 import os
 import stat
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from recipes.files import sha256_of
 from recipes.objects import is_plain
 
 FILE_NAME = "manifest.json"
@@ -29,12 +29,6 @@ def write(folder: Path) -> Path:
 def describe(path: Path) -> dict[str, Any]:
     """The SHA-256 and size of a file."""
     return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _canonical(content: Any) -> bytes:

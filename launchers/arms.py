@@ -12,7 +12,6 @@ import yaml
 
 from analysis.decision.halving import Round
 from analysis.export import WEIGHTS
-from analysis.manifest import sha256_of
 from analysis.rounds import rounds_of
 from launchers import home
 from launchers.build import Built
@@ -20,6 +19,7 @@ from launchers.evaluation import ITEMS, EvaluationJob, item_of, read_rows
 from launchers.schemas import schema_of
 from recipes.bases import locate
 from recipes.data.rows import canonical
+from recipes.files import sha256_of
 from recipes.schema import Recipe
 from tracking.ledger import Evaluation, Ledger, TrialState
 from tracking.meters.judge import identity

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from sweeps.errors import InvalidInput, PodiumError, Problem
 
-READY_S = 900.0  # a large model is read from a disk and compiled for
 STOP_S = 20.0
 PROBE_S = 2.0
 
@@ -73,7 +72,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(command: Command, log: Path, ready_s: float = READY_S) -> Iterator[str]:
+def serving(command: Command, log: Path, ready_s: float) -> Iterator[str]:
     """Run a server within the block; yields the base of its endpoint.
 
     Args:

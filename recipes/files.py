@@ -1,5 +1,6 @@
-"""Files that are written in one piece: whoever reads sees the old one or the new one, and never half of one."""
+"""Files that are written in one piece, so that whoever reads sees the old one or the new one; and their digests."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -30,3 +31,9 @@ def write_whole(path: Path, pieces: Iterable[str]) -> int:
 def write_json(path: Path, value: Any) -> None:
     """A JSON file for people and programs; see :func:`write_whole`."""
     write_whole(path, [json.dumps(value, indent=2, ensure_ascii=False) + "\n"])
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

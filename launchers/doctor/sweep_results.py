@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from analysis import manifest
-from analysis.manifest import sha256_of
 from launchers.doctor.check import Check, Finding, failed, not_checked, ok, warning
 from launchers.doctor.sweep_ledger import few, fix
 from launchers.doctor.sweep_mlflow import fetch
 from launchers.evaluation import SAMPLES, keep_samples
+from recipes.files import sha256_of
 from sweeps.errors import PodiumError
 from tracking.ledger import Evaluation, SweepState
 from tracking.mlflow_runs import ARM_TAG, TRIAL_TAG, answers_folder

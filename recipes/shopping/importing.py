@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recipes.files import write_json, write_whole
-from recipes.shopping.tables import sha256_of
+from recipes.files import sha256_of, write_json, write_whole
 from sweeps.errors import InvalidInput, Problem
 
 PRODUCTS, LABELS, ROWS, RECORD = "products.jsonl", "labels.jsonl", "rows.jsonl", "import.json"

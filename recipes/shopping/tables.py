@@ -1,7 +1,6 @@
 """Tables in CSV, TSV, JSONL and Parquet as rows of plain values, with the number of each in its file."""
 
 import csv
-import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,16 +16,13 @@ _POINTER = b"version https://git-lfs"
 _Reader = Callable[[Path, Sequence[str]], Iterator[tuple[int, Row]]]
 
 
-def read_table(
-    path: Path, where: str, needed: Sequence[str] = (), columns: Sequence[str] = ()
-) -> Iterator[tuple[int, Row]]:
+def read_table(path: Path, where: str, needed: Sequence[str] = ()) -> Iterator[tuple[int, Row]]:
     """The rows of a table one by one, each with its line (in Parquet, with its number).
 
     Args:
         path: Ends in one of ``TABLES``.
         where: The key that names it, for messages.
         needed: Columns that must be there; None in a row that has nothing there.
-        columns: The only ones that are read of a Parquet file; all of them without.
 
     Raises:
         InvalidInput: No such file, not of its form, or a column is not there.
@@ -34,22 +30,20 @@ def read_table(
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise InvalidInput(Problem(where, f"{path.name} is no table", f"valid endings: {', '.join(TABLES)}"))
-    return _read(reader, path, where, needed, columns)
+    return _read(reader, path, where, needed)
 
 
 def read_tab_separated(path: Path, where: str, needed: Sequence[str]) -> Iterator[tuple[int, Row]]:
     """As :func:`read_table`, of a file that is separated by tabs whatever its ending says."""
-    return _read(_separated("\t"), path, where, needed, ())
+    return _read(_separated("\t"), path, where, needed)
 
 
-def _read(
-    reader: _Reader, path: Path, where: str, needed: Sequence[str], columns: Sequence[str]
-) -> Iterator[tuple[int, Row]]:
+def _read(reader: _Reader, path: Path, where: str, needed: Sequence[str]) -> Iterator[tuple[int, Row]]:
     if not path.is_file():
         raise InvalidInput(Problem(where, f"no such file: {path}"))
     first, number = True, 0
     try:
-        for number, row in reader(path, [*needed, *columns]):
+        for number, row in reader(path, needed):
             if first and not row.keys() >= set(needed):
                 there = list(dict.fromkeys(name for _, one in reader(path, ()) for name in one))
                 if missing := [name for name in needed if name not in there]:
@@ -67,12 +61,6 @@ def _read(
         raise InvalidInput(Problem(where, f"{path} cannot be read: {error.strerror or error}")) from None
     if first:
         raise InvalidInput(Problem(where, f"{path} has no rows"))
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _NotOfItsFormError(ValueError):

@@ -9,9 +9,9 @@ import pytest
 from pyarrow import parquet
 
 from recipes.data.rows import checked_rows, read_jsonl
+from recipes.files import sha256_of
 from recipes.shopping.esci import import_esci
 from recipes.shopping.shop import open_shop
-from recipes.shopping.tables import sha256_of
 from recipes.shopping.wands import import_wands
 from sweeps.errors import InvalidInput
 from sweeps.retrieving import Pipeline

@@ -46,7 +46,6 @@ class Load:
         warmup: Made first, at the same rate, that do not count.
         timeout_s: After which a request has no answer.
         api_key_env: The environment variable that holds the key; None sends none.
-        seed: Of the arrivals: the same seed and rate give the same schedule for every arm.
     """
 
     endpoint: str
@@ -56,7 +55,6 @@ class Load:
     warmup: int = 1
     timeout_s: float = 60.0
     api_key_env: str | None = None
-    seed: int = 0
 
     @property
     def words(self) -> str:
@@ -166,7 +164,7 @@ def _config(load: Load, questions: Path, artifacts: Path) -> dict[str, Any]:
     warmup = [{"name": "warmup", **phase, "requests": load.warmup, "exclude_from_results": True}]
     return {
         "schemaVersion": "2.0",
-        "randomSeed": load.seed,
+        "randomSeed": 0,  # the same arrivals for every arm at the same rate
         "benchmark": {
             "model": load.model,
             "endpoint": {

@@ -55,8 +55,8 @@ def estimate(times: Sequence[float | None], percent: int) -> Percentile:
     )
 
 
-def interval_ranks(percent: int, count: int, confidence: float = INTERVAL) -> tuple[int | None, int | None]:
-    """The places, from 1, of the two observations that a percentile lies between with the given confidence.
+def interval_ranks(percent: int, count: int) -> tuple[int | None, int | None]:
+    """The places, from 1, of the two observations that a percentile lies between with a confidence of ``INTERVAL``.
 
     How many of ``count`` independent observations lie below the percentile is binomial, whatever their distribution is:
     each end is the innermost one that errs with a probability of at most half of what is left (Hahn and Meeker,
@@ -64,7 +64,7 @@ def interval_ranks(percent: int, count: int, confidence: float = INTERVAL) -> tu
     """
     from scipy.stats import binom
 
-    left = (1 - confidence) / 2
+    left = (1 - INTERVAL) / 2
     # P(fewer than ``low`` lie below) <= left, and P(``high`` or more lie below) <= left.
     low = int(binom.ppf(left, count, percent / 100))
     while low and binom.cdf(low - 1, count, percent / 100) > left:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recipes.files import sha256_of
 from recipes.shopping.catalogue import Catalogue
-from recipes.shopping.tables import sha256_of
 from sweeps.errors import InvalidInput, Problem
 from sweeps.retrieving import EmbeddingEndpoint
 from tracking.meters.retrieval.embedding import WHERE, Embedder, MiniLm, TfidfLsa, Vectors

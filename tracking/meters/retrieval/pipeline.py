@@ -35,7 +35,6 @@ from tracking.meters.retrieval.scoring import (
 )
 
 RAW, HYDE, GOLD = "raw", "hyde", "gold"
-ARMS = (RAW, HYDE, GOLD)
 NDCG, SCORE = "retrieval/ndcg_at_10", "e2e/score"
 KEPT_ARMS = 10_000  # rows whose raw and gold arm are kept in memory
 

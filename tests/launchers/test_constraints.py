@@ -156,12 +156,12 @@ def test_what_a_trial_has_cost_so_far_is_never_more_than_it_will_have_cost(ledge
     trial = SimpleNamespace(trial_id="tune", config={"job": {"folder": "nowhere"}}, last_result={})
     told: list[dict[str, float]] = []
 
-    def report(seconds: float, labels: dict[str, str]) -> None:
+    def report(seconds: float, labels: dict[str, str | None]) -> None:
         result = {"step": 2, "metrics": {"val/loss": 1.0}, "seconds": seconds, "labels": labels}
         told.append(recorder.cost_so_far(trial, result))
         recorder.on_trial_result(1, [], trial, result)
 
-    here = {LABEL: placed}
+    here = {LABEL: next(one.accelerator for one in pools if one.name == placed)}
     recorder.on_trial_start(1, [], trial)
     report(0.0, {})  # of its checkpoint: it does not know yet where it runs
     report(3.0, here)

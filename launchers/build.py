@@ -208,6 +208,7 @@ def _refuse_swept(loaded: LoadedSpec, sweep: Sweep) -> None:
     rules = {
         "data": "data cannot be swept: trials are compared on the same rows",
         "engine": "the engine cannot be swept: all trials of a sweep train on one",
+        "method": "the method cannot be swept: losses of two kinds cannot be compared",
     }
     problems: list[Problem] = [
         loaded.problem(("space", key), rules[key.split(".")[0]], "put it under set")

@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import subprocess
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def sweep_event(built: Built, paths: dict[str, Path]) -> dict[str, Any]:
     sweep = built.sweep
     facts = {
         "base_identity": sweep.facts.base_identity,
-        "start_identity": sweep.facts.start_identity,
+        "starts": {name: asdict(start) for name, start in sweep.facts.starts.items()},
         "data_identity": sweep.facts.data_identity,
         "evaluation_files": evaluation_files(built),
         "incumbent": built.incumbent.digest if built.incumbent else None,

@@ -14,7 +14,7 @@ from tracking.ledger import SweepState, TrialState
 
 COMPARED_FACTS = (
     "base_identity",
-    "start_identity",
+    "starts",
     "data_identity",
     "evaluation_files",
     "incumbent",

@@ -103,6 +103,13 @@ def check(folder: Path, base: Path | None, *, plain: bool) -> None:
         _compare(folder, shapes, bases.linear_layers(base), base)
 
 
+def shape(folder: Path) -> tuple[int, float, tuple[str, ...]]:
+    """Rank, alpha and the adapted layers of an adapter that was checked."""
+    config = _config(folder)
+    layers = (name.removeprefix(PREFIX).rpartition(".lora_") for name in sorted(_shapes(folder / WEIGHTS)))
+    return int(config["r"]), float(config["lora_alpha"]), tuple(layer for layer, _, half in layers if half[0] == "A")
+
+
 def _compare(folder: Path, shapes: dict[str, tuple[int, ...]], layers: dict[str, tuple[int, int]], base: Path) -> None:
     hint = "name its own base as model"
     for name, shape in shapes.items():

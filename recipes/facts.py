@@ -3,6 +3,7 @@
 import math
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from recipes import bases
 from recipes.compose import typed
 from recipes.data import splits
 from recipes.schema import TRAINING_GROUPS, TRAINING_KEYS, Recipe
+from recipes.starts import start_facts
 from sweeps.errors import InvalidInput, Problem
 from sweeps.facts import KeyFacts, RecipeFacts
 
@@ -30,7 +32,7 @@ def key_facts(model: type[BaseModel] = Recipe, prefix: str = "") -> dict[str, Ke
     for name, info in model.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             facts.update(key_facts(info.annotation, f"{prefix}{name}."))
-        elif prefix or name == "engine":  # a recipe's name is its own
+        elif prefix or name in ("engine", "method"):  # a recipe's name is its own
             facts[f"{prefix}{name}"] = _one(info)
     return facts
 
@@ -70,14 +72,15 @@ def _one(info: FieldInfo) -> KeyFacts:
 
 
 def recipe_facts(
-    settings: dict[str, Any], base_dir: Path, cache: Path | None = None
+    settings: dict[str, Any], base_dir: Path, cache: Path | None = None, starts: Sequence[str] = ()
 ) -> tuple[RecipeFacts, splits.SplitRows]:
     """The facts of composed settings, and the rows that were read for them.
 
     Args:
         settings: As :func:`recipes.compose.compose` gives them.
         base_dir: What relative paths are taken from.
-        cache: Where rows that were downloaded are kept.
+        cache: Where rows and adapters that were downloaded are kept.
+        starts: Adapters that trials may start from beside the recipe's own, as they are written.
 
     Raises:
         InvalidInput: The recipe, its base or its data cannot be used.
@@ -90,6 +93,7 @@ def recipe_facts(
     _refuse_long_rows(recipe, rows, base_dir)
     keys = _with_widest_rank(key_facts(), recipe, base_dir)
     folder = bases.locate(recipe.base, base_dir)
+    own = [recipe.start.adapter] if recipe.start.adapter is not None else []
     facts = RecipeFacts(
         name=recipe.name,
         settings=recipe.model_dump(mode="json"),
@@ -98,7 +102,6 @@ def recipe_facts(
         training_keys=TRAINING_KEYS,
         engine=recipe.engine,
         base_identity=bases.identity(recipe.base, base_dir),
-        start_identity=None,
         data_identity=rows.identity,
         num_parameters=num_parameters,
         train_rows=len(rows.rows["train"]),
@@ -109,6 +112,7 @@ def recipe_facts(
             "tokens_per_row": tokens_source,
         },
         layers=bases.linear_layers(folder) if folder is not None else None,
+        starts={where: start_facts(where, recipe.base, base_dir, cache or Path()) for where in (*own, *starts)},
     )
     return facts, rows
 

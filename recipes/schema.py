@@ -61,6 +61,30 @@ class Lora(_Block):
     targets: Annotated[list[str], Field(min_length=1)] = ["*_proj"]  # patterns over module names
 
 
+class Start(_Block):
+    """Where a trial's adapter begins, and what a preference loss compares with: an adapter, or the base alone.
+
+    ``continue`` trains the adapter on, with its own rank, alpha and layers. ``stack`` freezes it and adds a new one of
+    ``lora``'s; the two leave as one adapter of the summed rank.
+    """
+
+    adapter: str | None = None  # a folder in PEFT's format, a bundle, or the s3:// URL of either
+    mode: Literal["continue", "stack"] = "continue"
+
+
+class Preference(_Block):
+    """Direct preference optimization (Rafailov et al. 2023): of two answers the preferred one is made the likelier.
+
+    ``sigmoid`` is its own loss, with smoothed labels the conservative one of Mitchell (2023); ``ipo`` is that of Azar
+    et al. (2023), per token. ``sft_weight`` times the cross-entropy of the chosen answers is added (Pang et al. 2024).
+    """
+
+    loss: Literal["sigmoid", "ipo"] = "sigmoid"
+    beta: Annotated[float, Field(gt=0)] = 0.1  # how far from the start's own likelihoods it may go: less, the larger
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0  # the share of pairs that are taken to be turned round
+    sft_weight: Annotated[float, Field(ge=0)] = 0.0
+
+
 class Optimizer(_Block):
     """Adam (L2 added to the gradient) or AdamW (decoupled weight decay)."""
 
@@ -137,9 +161,12 @@ class Recipe(_Block):
 
     name: str
     engine: Literal["nemo", "packed"] = "nemo"
+    method: Literal["sft", "dpo"] = "sft"
     base: Base
     data: Data
+    start: Start = Start()
     lora: Lora = Lora()
+    preference: Preference = Preference()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     train: Train
@@ -158,6 +185,9 @@ class Recipe(_Block):
                 "packed.regroup must be false with engine nemo, which takes rows in the order of its own data loader, "
                 "but got true; set engine: packed to regroup them"
             )
+        if self.engine == "nemo" and (self.method == "dpo" or self.start.adapter is not None):
+            got = "method: dpo" if self.method == "dpo" else f"start.adapter: {self.start.adapter}"
+            raise ValueError(f"engine nemo trains fresh adapters by method sft, but got {got}; set engine: packed")
         return self
 
     @model_validator(mode="after")

@@ -32,6 +32,19 @@ class Pool(BaseModel):
 
 
 @dataclass(frozen=True)
+class StartFacts:
+    """An adapter to start from.
+
+    Attributes:
+        identity: SHA-256 of its files.
+        lora: Its own ``rank``, ``alpha`` and ``targets``, which a trial takes over that goes on from it.
+    """
+
+    identity: str
+    lora: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class RecipeFacts:
     """A composed recipe as the sweep sees it.
 
@@ -43,7 +56,7 @@ class RecipeFacts:
         training_keys: Keys of other groups that do so too, where they are neither false nor null.
         engine: The engine's name.
         base_identity: SHA-256 of the base model's files, or ``hub:<id>@<revision>`` where they are not local.
-        start_identity: The same for the adapter to start from; None without one.
+        starts: The adapters that trials may start from, by ``start.adapter`` as it is written; none for a fresh one.
         data_identity: SHA-256 over the data's four splits.
         num_parameters: Of the base model.
         train_rows: Rows in the train split.
@@ -58,7 +71,6 @@ class RecipeFacts:
     training_groups: tuple[str, ...]
     engine: str
     base_identity: str
-    start_identity: str | None
     data_identity: str
     num_parameters: int
     train_rows: int
@@ -66,6 +78,7 @@ class RecipeFacts:
     sources: dict[str, str] = field(default_factory=dict)
     training_keys: tuple[str, ...] = ()
     layers: dict[str, tuple[int, int]] | None = None
+    starts: dict[str, StartFacts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.facts import RecipeFacts
+from sweeps.facts import RecipeFacts, StartFacts
 from sweeps.sweep import Sweep
 from sweeps.values import canonical, flat, lookup, same, with_values
 
-_IDENTIFIED_GROUPS = ("base", "start", "data")  # known by the hashes of their contents, not by their paths
+_IDENTIFIED_GROUPS = ("base", "data")  # known by the hashes of their contents, not by their paths
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,22 @@ def make_trial(sweep: Sweep, number: int, values: Mapping[str, Any], repeat: int
         KeyError: A value is given for a key that is not swept.
     """
     completed = sweep.space.complete(values)
-    settings = with_values(sweep.settings, completed)
-    seed = int(settings["train"].get("seed") or 0) + repeat
-    settings["train"]["seed"] = seed
+    settings = trial_settings(sweep.settings, completed, repeat, sweep.facts.starts)
+    seed = settings["train"]["seed"]
     max_steps = num_steps(settings, sweep.facts.train_rows)
     return Trial(number, completed, settings, seed, trial_id(sweep.facts, settings, max_steps), max_steps, repeat)
+
+
+def trial_settings(
+    recipe: Mapping[str, Any], values: Mapping[str, Any], repeat: int, starts: Mapping[str, StartFacts]
+) -> dict[str, Any]:
+    """A recipe's settings at a point of the space: with its values, the repeat's seed, and what its start decides."""
+    settings = with_values(recipe, values)
+    settings["train"]["seed"] = int(settings["train"].get("seed") or 0) + repeat
+    start = settings.get("start") or {}
+    if start.get("adapter") is not None and start["mode"] == "continue":  # it has the rank and the layers that it has
+        settings["lora"] |= starts[start["adapter"]].lora
+    return settings
 
 
 def num_steps(settings: Mapping[str, Any], train_rows: int) -> int:
@@ -75,15 +86,30 @@ def trial_id(facts: RecipeFacts, settings: Mapping[str, Any], max_steps: int) ->
     training = {group: settings[group] for group in facts.training_groups if group in settings}
     contents = {
         "base": facts.base_identity,
-        "start": facts.start_identity,
+        "start": _start(facts, settings),
         "data": facts.data_identity,
         "engine": settings.get("engine", facts.engine),
         "settings": _effective(training, max_steps),
         "seed": settings["train"]["seed"],
         "other_contents": _other_contents(facts, settings),
     }
+    if settings.get("method", "sft") != "sft":
+        contents |= {"method": settings["method"], "preference": _effective_preference(settings["preference"])}
     text = json.dumps(canonical(contents), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _start(facts: RecipeFacts, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The adapter that a trial starts from, by its contents, and how."""
+    start = settings.get("start") or {}
+    if start.get("adapter") is None:
+        return None
+    return {"adapter": facts.starts[start["adapter"]].identity, "mode": start["mode"]}
+
+
+def _effective_preference(preference: Mapping[str, Any]) -> dict[str, Any]:
+    """The preference settings with different ways to write the same training made one: IPO smooths no labels."""
+    return {**preference, "label_smoothing": 0.0} if preference["loss"] == "ipo" else dict(preference)
 
 
 def _effective(training: Mapping[str, Any], max_steps: int) -> dict[str, Any]:

@@ -17,9 +17,8 @@ from launchers.doctor.sweep_mlflow import fetch
 from launchers.events import events
 from recipes.schema import TRAINING_GROUPS, TRAINING_KEYS
 from sweeps.errors import PodiumError
-from sweeps.facts import RecipeFacts
-from sweeps.trial import num_steps, trial_id
-from sweeps.values import with_values
+from sweeps.facts import RecipeFacts, StartFacts
+from sweeps.trial import num_steps, trial_id, trial_settings
 from tracking.ledger import State, SweepState, TrialState, is_open
 from tracking.mlflow_runs import TRIAL_TAG
 
@@ -71,9 +70,7 @@ def _settings_problem(state: SweepState, trial: TrialState, sweep: dict[str, Any
 
 def rebuilt(trial: TrialState, sweep: dict[str, Any]) -> dict[str, Any]:
     """A trial's settings, made again from the ledger: the recipe with the trial's values and seed."""
-    made = with_values(sweep["recipe"], trial.values)
-    made["train"]["seed"] = int(made["train"].get("seed") or 0) + trial.repeat
-    return made
+    return trial_settings(sweep["recipe"], trial.values, trial.repeat, _starts(sweep))
 
 
 def _id(settings: dict[str, Any], sweep: dict[str, Any]) -> str:
@@ -87,13 +84,17 @@ def _id(settings: dict[str, Any], sweep: dict[str, Any]) -> str:
         training_keys=TRAINING_KEYS,
         engine=recipe["engine"],
         base_identity=facts["base_identity"],
-        start_identity=facts["start_identity"],
+        starts=_starts(sweep),
         data_identity=facts["data_identity"],
         num_parameters=0,
         train_rows=rows,
         tokens_per_row=0,
     )
     return trial_id(known, settings, num_steps(settings, rows))
+
+
+def _starts(sweep: dict[str, Any]) -> dict[str, StartFacts]:
+    return {where: StartFacts(**start) for where, start in sweep["facts"]["starts"].items()}
 
 
 def _writer(path: Path, settings: dict[str, Any]) -> Any:

@@ -46,7 +46,7 @@ def test_the_limits_of_a_key_are_those_of_the_schema(key: str, facts: KeyFacts) 
 def test_every_key_of_a_recipe_is_there_but_its_name() -> None:
     settings = typed(compose("tiny_commerce_sft")).model_dump()
     in_groups = {f"{group}.{key}" for group, block in settings.items() if isinstance(block, dict) for key in block}
-    assert set(KEYS) == {*in_groups, "engine"}
+    assert set(KEYS) == {*in_groups, "engine", "method"}
     assert set(TRAINING_GROUPS) < set(settings)
     assert not any(facts.kind == "any" for facts in KEYS.values())
 
@@ -57,7 +57,7 @@ def test_the_demos_facts_are_counted() -> None:
     assert facts.keys == {**KEYS, "lora.rank": dataclasses.replace(KEYS["lora.rank"], high=64, high_is=of_layer)}
     assert facts.train_rows == len(rows.rows["train"])
     assert facts.data_identity == rows.identity
-    assert facts.start_identity is None
+    assert facts.starts == {}
     assert len(facts.base_identity) == 64
     assert facts.settings["optimizer"]["betas"] == [0.9, 0.999]
     assert json.loads(json.dumps(facts.settings)) == facts.settings

@@ -63,7 +63,6 @@ def facts() -> RecipeFacts:
         training_groups=("lora", "optimizer", "schedule", "train"),
         engine="nemo",
         base_identity="b" * 64,
-        start_identity=None,
         data_identity="d" * 64,
         num_parameters=4_000_000,
         train_rows=700,

@@ -74,7 +74,6 @@ def test_the_id_is_stable(make_sweep: Make) -> None:
     ("field", "value"),
     [
         ("base_identity", "c" * 64),
-        ("start_identity", "s" * 64),
         ("data_identity", "e" * 64),
         ("training_groups", ("lora", "optimizer", "schedule", "train", "generate")),
     ],

@@ -107,37 +107,53 @@ def read_answers(state: SweepState, arms: Sequence[str], split: str) -> Answers:
         rule = f"two arms or more are compared, but got {_listed(arms, called) or 'none'}"
         hint = f"answers to the {split} set are there of {_listed(list(there), called) or 'nobody'}"
         raise InvalidInput(Problem(WHERE, rule, hint))
-    records = {arm: dict(_records(state.folder / str(there[arm].items))) for arm in arms}
+    records = {arm: dict(_by_question(state.folder / str(there[arm].items))) for arm in arms}
     first, *others = records.values()
     common = [key for key in first if all(key in other for other in others)]
     if not common:
         rule = f"{_listed(arms, called)} have no item of the {split} set in common"
         raise InvalidInput(Problem(WHERE, rule, "compare arms that were asked the same"))
-    group = (state.recipe.get("data") or {}).get("group")
-    items = tuple(_item(first[key]) for key in common)
+    items = tuple(item_of(first[key]) for key in common)
     return Answers(
         split,
         items,
-        tuple(canonical(item.row[group]) if group in item.row else item.id for item in items),
+        tuple(group_of(state, item) for item in items),
         {arm: tuple(_answer(of_arm[key]) for key in common) for arm, of_arm in records.items()},
         {arm: there[arm].id for arm in arms},
     )
 
 
-def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each line by what was asked: two data sets may use one id for different conversations."""
+def group_of(state: SweepState, item: Item) -> str:
+    """What the item is drawn together with: what the data are split by, else it alone."""
+    name = (state.recipe.get("data") or {}).get("group")
+    return canonical(item.row[name]) if name in item.row else item.id
+
+
+def records(path: Path) -> Iterator[dict[str, Any]]:
+    """The stored answers of one evaluation, an item with its answer each.
+
+    Raises:
+        InvalidInput: The file is damaged.
+    """
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
                 record = json.loads(line)
-                _item(record), _answer(record)
+                item_of(record), _answer(record)
             except (ValueError, KeyError, TypeError, AttributeError):
                 rule = f"every line must be an item with its answer, but got {line[:60]!r}"
                 raise InvalidInput(Problem(str(path), rule, line=number)) from None
-            yield json.dumps([record["id"], record["messages"], record["reference"]]), record
+            yield record
 
 
-def _item(record: Mapping[str, Any]) -> Item:
+def _by_question(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each by what was asked: two data sets may use one id for different conversations."""
+    for record in records(path):
+        yield json.dumps([record["id"], record["messages"], record["reference"]]), record
+
+
+def item_of(record: Mapping[str, Any]) -> Item:
+    """The item of a stored answer."""
     return Item(str(record["id"]), list(record["messages"]), str(record["reference"]), dict(record["row"]))
 
 

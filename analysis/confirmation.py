@@ -95,7 +95,7 @@ def names(state: SweepState) -> dict[str, str]:
 
 
 def _evaluation(state: SweepState, arm: str, split: str) -> Evaluation | None:
-    found = state.trials[arm].evaluations if arm in state.trials else state.arms.get(arm, [])
+    found = state.evaluations_of(arm)
     return next((one for one in found if one.split == split), None)
 
 

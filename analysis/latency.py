@@ -33,8 +33,7 @@ def timed(state: SweepState, choice: Choice) -> dict[str, tuple[str, Evaluation]
         words[choice.champion] = f"Champion, trial {state.trials[choice.champion].number}"
     found = {}
     for arm, label in {**standing(state), **words}.items():
-        evaluations = state.trials[arm].evaluations if arm in state.trials else state.arms.get(arm, [])
-        for one in evaluations:
+        for one in state.evaluations_of(arm):
             if one.split == "latency":
                 found[arm] = (label, one)
     return found

@@ -5,7 +5,7 @@ from typing import Any
 
 from analysis.claims import Claim, Relative, relative
 from sweeps.metrics import BY_NAME
-from tracking.ledger import Evaluation, SweepState
+from tracking.ledger import SweepState
 
 REQUESTS = "latency requests"
 DATA_OF = {"latency": REQUESTS, "serving": REQUESTS}  # of what an evaluation was measured on, where that is no split
@@ -21,7 +21,7 @@ def measured(state: SweepState, arm: str, metric: str, name: str | None = None) 
         metric: By its name.
         name: What the claim calls the arm; by default ``arm``.
     """
-    for evaluation in _evaluations(state, arm):
+    for evaluation in state.evaluations_of(arm):
         value = evaluation.metrics.get(metric)
         if value is not None and evaluation.split in ("challenge", "latency", "serving"):
             n = evaluation.detail.get("counts", {}).get(metric, evaluation.n)  # fewer where only some items have it
@@ -53,10 +53,6 @@ def served(grid: Mapping[str, Any] | None, kind: str, tp: int, name: str) -> Cla
 def _loaded(data: str, rate: float) -> str:
     """Requests under a load: figures at another one, or one request at a time, are not to be compared with theirs."""
     return f"{data} at {rate:g}/s"
-
-
-def _evaluations(state: SweepState, arm: str) -> list[Evaluation]:
-    return state.trials[arm].evaluations if arm in state.trials else state.arms.get(arm, [])
 
 
 def change(ours: Claim, baseline: Claim) -> tuple[Relative | None, str]:

@@ -3,23 +3,19 @@
 Between the first and the last lies what a model can win; how much of it one wins is its own share.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from analysis.answers import stored
+from analysis.answers import group_of, item_of, records, stored
 from analysis.champion import choose, default_trial
 from analysis.comparison import standing
 from analysis.decision.bootstrap import Estimate, estimate, paired
 from analysis.decision.scores import Scores, Table, side_by_side
-from recipes.data.rows import canonical
 from sweeps.errors import InvalidInput, Problem
 from sweeps.metrics import BY_NAME
 from sweeps.retrieving import Pipeline
 from tracking.ledger import SweepState
-from tracking.meters.metrics import Item
 from tracking.meters.retrieval import GOLD, HYDE, NDCG, RAW, SCORE, ShoppingPipeline
 
 WORDS = {RAW: "The shopper's words", GOLD: "Gold attributes"}
@@ -82,10 +78,10 @@ def measured_arms(state: SweepState, split: str) -> list[Arm]:
     """
     by_arm: dict[str, _Values] = {}
     groups: dict[str, str] = {}
-    for arm, records in _recorded(state, split):
+    for arm, answers in _recorded(state, split):
         values: _Values = {name: {} for name in (*METRICS, *MORE)}
         beside: dict[str, _Values] = {kind: {name: {} for name in METRICS} for kind in (RAW, GOLD)}
-        for record in records:
+        for record in answers:
             item, metrics = str(record["id"]), record["metrics"]
             for name in values:
                 if name in metrics:
@@ -93,7 +89,7 @@ def measured_arms(state: SweepState, split: str) -> list[Arm]:
             for kind, of_kind in beside.items():
                 for name in METRICS:
                     of_kind[name][item] = metrics.get(f"{name}_{kind}")
-            groups[item] = _group(state, record)
+            groups[item] = group_of(state, item_of(record))
         if values[NDCG]:
             by_arm[arm] = values
             for kind, of_kind in beside.items():  # the same beside every arm, on the items that the arm was given
@@ -111,10 +107,10 @@ def recomputed_arms(state: SweepState, split: str, pipeline: ShoppingPipeline) -
     """
     by_arm: dict[str, _Values] = {}
     groups: dict[str, str] = {}
-    for arm, records in _recorded(state, split):
-        for record in records:
-            item = Item(str(record["id"]), record["messages"], record["reference"], record["row"])
-            groups[item.id] = _group(state, record)
+    for arm, answers in _recorded(state, split):
+        for record in answers:
+            item = item_of(record)
+            groups[item.id] = group_of(state, item)
             for kind, measures in pipeline.measure(item, record["answer"]).items():
                 of_arm = by_arm.setdefault(arm if kind == HYDE else kind, {})
                 for name in (*METRICS, *MORE):
@@ -131,7 +127,7 @@ def _recorded(state: SweepState, split: str) -> Iterator[tuple[str, list[dict[st
     there = stored(state, split)
     for arm in _labels(state):
         if arm in there:
-            yield arm, _read(state.folder / str(there[arm].items))
+            yield arm, list(records(state.folder / str(there[arm].items)))
 
 
 def _labels(state: SweepState) -> dict[str, str]:
@@ -141,24 +137,6 @@ def _labels(state: SweepState) -> dict[str, str]:
         if trial is not None:
             words[trial] = f"{name} (trial {state.trials[trial].number})"
     return words
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            record = json.loads(line)
-            record["id"], record["metrics"], record["row"], record["answer"]
-        except (ValueError, LookupError, TypeError):
-            rule = f"every line must be an item with its answer, but got {line[:60]!r}"
-            raise InvalidInput(Problem(str(path), rule, line=number)) from None
-        records.append(record)
-    return records
-
-
-def _group(state: SweepState, record: Mapping[str, Any]) -> str:
-    name = (state.recipe.get("data") or {}).get("group")
-    return canonical(record["row"][name]) if name in record["row"] else str(record["id"])
 
 
 def _arms(state: SweepState, by_arm: Mapping[str, _Values], groups: Mapping[str, str]) -> list[Arm]:

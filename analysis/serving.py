@@ -42,9 +42,9 @@ def serving_costs(state: SweepState, choice: Choice, traffic: Traffic, pool: Poo
 
 
 def _cost(state: SweepState, arm: str, traffic: Traffic, pool: Pool) -> ServingCost:
-    evaluations = state.trials[arm].evaluations if arm in state.trials else state.arms.get(arm, [])
     written = ((state.spec.get("evaluate") or {}).get("incumbent") or {}).get("price") if arm == INCUMBENT else None
-    return serving_cost(traffic, pool, evaluations, TokenPrice.model_validate(written) if written else None)
+    price = TokenPrice.model_validate(written) if written else None
+    return serving_cost(traffic, pool, state.evaluations_of(arm), price)
 
 
 def _change(arm: str, against: str, costs: dict[str, ServingCost]) -> str | None:

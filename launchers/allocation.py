@@ -25,7 +25,7 @@ def charge_idle(ledger: Ledger, what: str) -> None:
 def charge_work(ledger: Ledger, kind: Kind, what: str, seconds: float, trial: str, units: int | None = None) -> None:
     """Charge what the end of a sweep does with its first pool: ``units`` of it, or all that the session holds."""
     state = ledger.read()
-    pool = _pools(state)[0]
+    pool = state.pools[0]
     held = state.sessions[-1].units.get(pool.name, 0)
     charge(ledger, cost_of(kind, pool, seconds * (held if units is None else units), trial, what))
 
@@ -44,7 +44,7 @@ def charge_lost_session(ledger: Ledger, state: SweepState) -> None:
         return
     session, number = state.sessions[-1], len(state.sessions)
     running = [one for one in state.every_trial.values() if one.state is State.RUNNING and one.running_since]
-    for pool in _pools(state):
+    for pool in state.pools:
         here = [one for one in running if (one.pool or next(iter(session.units), "")) == pool.name]
         units = state.recipe["parallel"]["gpus"] if pool.device == "gpu" else 1
         seconds = {one.id: max(0.0, session.last - (one.running_since or session.last)) * units for one in here}
@@ -59,7 +59,7 @@ def charge_lost_session(ledger: Ledger, state: SweepState) -> None:
 
 
 def _charge_rest(ledger: Ledger, state: SweepState, session: int, wall_s: float, what: str) -> None:
-    for pool in _pools(state):
+    for pool in state.pools:
         held = state.sessions[session - 1].units.get(pool.name, 0)
         rest = idle_seconds(held, wall_s, _used(state, session, pool))
         charge(ledger, cost_of("idle", pool, rest, what=what), session)
@@ -67,7 +67,3 @@ def _charge_rest(ledger: Ledger, state: SweepState, session: int, wall_s: float,
 
 def _used(state: SweepState, session: int, pool: Pool) -> float:
     return sum(one.unit_s for one in state.costs if one.session == session and one.pool == pool.name)
-
-
-def _pools(state: SweepState) -> list[Pool]:
-    return [Pool.model_validate(pool) for pool in state.facts.get("pools", {}).values()]

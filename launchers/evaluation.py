@@ -5,7 +5,6 @@ without training.
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from recipes import guiding
 from recipes.schema import Base
 from sweeps.latency import Latency
 from tracking.meters.energy import EnergyMeter
@@ -307,8 +307,7 @@ def item_of(row: dict[str, Any], number: int) -> Any:
 def limit_threads(device: str, threads: int) -> None:
     """Have torch, in this process, take no more than a trial's share of the machine."""
     if device == "cpu":
-        # llguidance compiles how it masks tokens, which takes ten seconds and a C++ compiler: never worth it here.
-        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+        guiding.leave_uncompiled()
     import torch
 
     torch.set_num_threads(threads)

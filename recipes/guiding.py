@@ -6,6 +6,7 @@ token may come after which the answer could not be closed in time, and where no 
 closed.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,14 @@ _LONGEST_WAY = 1024  # tokens: a schema whose shortest answer is longer is not b
 _LOOKED_AT = 64  # tokens of those that a state allows, where none of them closes anything
 _TRIES = 32  # tokens, the likeliest first, before the shortest way to the end is taken
 _SLACK = 3  # tokens that the inside of a string may add to the way out of it: the rest of a sign of several bytes
+
+
+def leave_uncompiled() -> None:
+    """Have ``llguidance``, in this process, mask tokens as it is written.
+
+    It would have torch compile that, which takes ten seconds and a C++ compiler: never worth it here.
+    """
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 
 def guides(tokenizer: Any, schema: dict[str, Any], limit: int) -> Callable[[], "Guide"]:

@@ -6,6 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from sweeps.facts import Pool
+
 BASE, BASE_SCHEMA, INCUMBENT = "base", "base+schema", "incumbent"  # the arms that are no trials
 GUIDED, FREE = "+schema", "+free"  # after an arm's name: answered in another way than it was measured in
 DEFECTS = "defects"  # stands where an arm does, for the readings of what scores the arms
@@ -168,6 +170,15 @@ class SweepState:
         """The trials of all versions, by id, in the order of their numbers."""
         both = {**self.history, **self.trials}
         return dict(sorted(both.items(), key=lambda entry: entry[1].number))
+
+    @property
+    def pools(self) -> list[Pool]:
+        """What the sweep runs on, with the prices that it was submitted with."""
+        return [Pool.model_validate(pool) for pool in self.facts.get("pools", {}).values()]
+
+    def evaluations_of(self, arm: str) -> list[Evaluation]:
+        """The present evaluations of a trial of this version, or of an arm that is none."""
+        return self.trials[arm].evaluations if arm in self.trials else self.arms.get(arm, [])
 
     def evaluations(self) -> Iterator[Evaluation]:
         """Every evaluation: those of trials, then those of the other arms."""

@@ -14,7 +14,6 @@ from launchers.bar import Part, bar
 from launchers.commands.options import Output, SweepName
 from launchers.commands.serving_cost import show_serving
 from launchers.output import Format, money, say, short, show_csv, show_json, show_table
-from sweeps.facts import Pool
 from tracking.ledger import SweepState
 from tracking.meters.cost import Kind, summary
 
@@ -152,7 +151,7 @@ def _lines(state: SweepState, found: "Spending") -> Iterator[str]:
     if found.foretold:
         yield from _foretold(found, found.foretold)
     today = datetime.date.today()
-    for pool in _pools(state):
+    for pool in state.pools:
         unit = "core" if pool.device == "cpu" else "GPU"
         yield f"price of {pool.name}: {pool.price.in_words(unit)}"
         if note := pool.price.age_note(pool.name, today):
@@ -204,10 +203,6 @@ def _foretold(found: "Spending", plan: dict[str, Any]) -> Iterator[str]:
         said, paid = plan["judge"]["usd"], found.judge.usd
         foretold = "no price" if said is None else f"at most {_usd(said)}"
         yield f"foretold for the judge: {foretold}; it came to {'no known price' if paid is None else _usd(paid)}"
-
-
-def _pools(state: SweepState) -> list[Pool]:
-    return [Pool.model_validate(pool) for pool in state.facts.get("pools", {}).values()]
 
 
 def _usd(value: float) -> str:

@@ -2,7 +2,6 @@
 
 import errno
 import ipaddress
-import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,12 +74,11 @@ def loaded(
 ) -> tuple[Any, Any]:
     """The scheduler of a bundle's models, and how it answers; see ``app.create_app``."""
     from launchers.serving.app import Defaults
-    from recipes import generation
+    from recipes import generation, guiding
     from recipes.serving.models import Models
     from recipes.serving.scheduler import Scheduler
 
-    # llguidance compiles how it masks tokens, which takes ten seconds and a C++ compiler: never worth it here.
-    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+    guiding.leave_uncompiled()
     generation.quiet()
     recipe = bundle.recipe
     served = {CHAMPION: bundle.folder, **more}

@@ -4,14 +4,13 @@ The demo's untouched base answers rows of the demo's dev split; a schema decides
 """
 
 import json
-import os
 import queue
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from launchers.build import build
-from recipes import bases, generation
+from recipes import bases, generation, guiding
 from recipes.commerce.task import PROPOSAL_SCHEMA
 from recipes.schema import Base, Recipe
 from tests.benchmarks.report import ROOT, alternate, report
@@ -24,7 +23,7 @@ REPEATS = 5
 
 def run(repeats: int = REPEATS, num_rows: int = ROWS) -> None:
     """Measure, and write the report."""
-    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # as a server does; see ``launchers.serving.local``
+    guiding.leave_uncompiled()  # as a server does; see ``launchers.serving.local``
     generation.quiet()
     built = build(SWEEP)
     recipe = Recipe.model_validate(built.sweep.settings)

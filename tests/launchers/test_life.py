@@ -284,7 +284,8 @@ def test_a_sweep_that_fails_the_same_way_stops_itself(tmp_path: Path, home: Path
 def test_a_spent_budget_keeps_its_champion_when_the_sweep_is_resumed(tmp_path: Path, home: Path) -> None:
     folder = home / "runs" / "small"
     sweep = write_sweep(tmp_path, trials=3)
-    first = podium(home, "submit", str(sweep), *LONG, "budget.wall_clock=30s")
+    # Long enough for a busy machine to have started Ray and to have validated a trial once.
+    first = podium(home, "submit", str(sweep), *LONG, "set.train.max_steps=4000", "budget.wall_clock=60s")
     assert first.returncode == 4, first.stderr
     state = read(folder)
     assert state.status == "BUDGET"

@@ -13,6 +13,7 @@ from launchers.commands import importing
 from launchers.commands.init import refuse_missing
 from launchers.commands.options import Output
 from launchers.commands.pairs import pairs
+from launchers.commands.synthesize import synthesize
 from launchers.output import Format, messages, say, show_csv, show_json, show_table
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ app = typer.Typer(help="Look at data sets, and import some.", no_args_is_help=Tr
 
 app.add_typer(importing.app, name="import")
 app.command()(pairs)
+app.command()(synthesize)
 
 
 @app.callback()

@@ -1,4 +1,4 @@
-"""Personal data are found by their form, replaced alike within a conversation, and never reach a network or a report."""
+"""Personal data are found by their form, replaced alike within a conversation, and never reach the network."""
 
 import json
 import socket
@@ -87,7 +87,34 @@ def test_redacting_twice_is_redacting_once(finder: Finder) -> None:
     assert Redactor(finder).text(once, "user") == once
 
 
-PIECES = ["anna@example.com", "+14155552671", "415-555-2671", "4111111111111111", "4111 1111 1111 1111", "192.168.3.7", "::1", "fe80::1", "GB29NWBK60161331926819", "MT84MALT011000012345MTLCAST001S", "VG96VPVG0000012345678901", "00-1B-44-11-3A-B7", "001B.4411.3AB7", "AB-CD-EF-AB-CD-EF", "536-22-8726", "536 22 8726", "030 123456", "08001 1 1", "tent", "order 12", " ", "-", ".", "(", "§", "5"]
+PIECES = [
+    "anna@example.com",
+    "+14155552671",
+    "415-555-2671",
+    "4111111111111111",
+    "4111 1111 1111 1111",
+    "192.168.3.7",
+    "::1",
+    "fe80::1",
+    "GB29NWBK60161331926819",
+    "MT84MALT011000012345MTLCAST001S",
+    "VG96VPVG0000012345678901",
+    "00-1B-44-11-3A-B7",
+    "001B.4411.3AB7",
+    "AB-CD-EF-AB-CD-EF",
+    "536-22-8726",
+    "536 22 8726",
+    "030 123456",
+    "08001 1 1",
+    "tent",
+    "order 12",
+    " ",
+    "-",
+    ".",
+    "(",
+    "§",
+    "5",
+]
 
 
 @settings(max_examples=150)

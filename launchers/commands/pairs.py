@@ -115,6 +115,7 @@ def refuse_existing(to: str) -> None:
 
 def _tell(made: "Made", to: str, metric: str, output: Format) -> None:
     from recipes.data.pair_audit import Limits, findings
+    from recipes.objects import is_url
 
     grades = dict(sorted(made.grades.items()))
     value: dict[str, Any] = {
@@ -151,7 +152,8 @@ def _tell(made: "Made", to: str, metric: str, output: Format) -> None:
     for finding in findings(made.measured, Limits()):
         say(f"{finding.level}: {finding.rule} ({finding.hint})")
     say(f"wrote {to}: {made.pairs:,} pairs")
-    say(f"a sweep learns from them with set: {{method: dpo, data.builtin: null, data.path: {to}}}")
+    path = to if is_url(to) else Path(to).expanduser().resolve()
+    say(f"a sweep learns from them with set: {{method: dpo, data.builtin: null, data.path: {path}}}")
 
 
 def _grades(grades: dict[float, int]) -> str:

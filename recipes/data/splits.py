@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes import objects
-from recipes.data.preferences import checked_pairs
+from recipes.data.preferences import checked_pairs, prompt_key
 from recipes.data.rows import Method, canonical, checked_rows, parse_jsonl, read_jsonl
 from recipes.files import write_whole
 from recipes.schema import Data
@@ -49,8 +49,28 @@ def load(data: Data, base_dir: Path, cache: Path | None = None, method: Method =
         ServiceUnreachable: The rows are in object storage, and it does not answer.
     """
     numbered, source = numbered_rows(data, base_dir, cache)
-    checked = checked_pairs if method == "dpo" else checked_rows
-    return split_rows(checked(numbered, source), data)
+    if method == "sft":
+        return split_rows(checked_rows(numbered, source), data)
+    splits = split_rows(checked_pairs(numbered, source), data)
+    _refuse_shared_prompts(splits)
+    return splits
+
+
+def _refuse_shared_prompts(splits: SplitRows) -> None:
+    """Pairs of one prompt are many rows: a group that tears them apart would have a held-out prompt learned.
+
+    Raises:
+        InvalidInput: A prompt of train or validation is also one of dev or challenge.
+    """
+    for name in ("challenge", "dev"):
+        held_out = {prompt_key(row["messages"]) for row in splits.rows[name]}
+        for side in ("train", "validation"):
+            for row in splits.rows[side]:
+                if prompt_key(row["messages"]) in held_out:
+                    asked = next(one["content"] for one in reversed(row["messages"]) if one["role"] == "user")
+                    rule = f"the prompt {asked[:40]!r} is in the {side} set and also in the {name} set"
+                    hint = "give all rows of a prompt one group, or leave data.group out"
+                    raise InvalidInput(Problem("data.group", rule, hint))
 
 
 def split_rows(rows: list[dict[str, Any]], data: Data) -> SplitRows:

@@ -10,10 +10,7 @@ from sweeps.errors import InvalidInput, Problem
 from tests.storage import BUCKET, Server
 
 ROWS: list[dict[str, Any]] = [
-    {
-        "messages": [{"role": "user", "content": f"Ünï {n}"}, {"role": "assistant", "content": "x"}],
-        "drawn": {"grade": n / 2},
-    }
+    {"messages": [{"role": "user", "content": f"Ünï {n}"}], "drawn": {"grade": n / 2, "metrics": ["x"]}}
     for n in range(2300)
 ]
 
@@ -41,15 +38,20 @@ def test_what_is_written_to_s3_is_read(server: Server, name: str, tmp_path: Path
 
 
 def test_fields_that_some_rows_lack_are_no_fields_of_them(tmp_path: Path) -> None:
-    rows = [{"a": 1}, {"b": "x", "a": None}, {"c": [1]}] * 600
+    rows: list[dict[str, Any]] = [{"a": 1}, {"b": "x", "a": None}, {"c": [1]}] * 600
     write(str(tmp_path / "rows.parquet"), rows)
     assert [row for _, row in read_rows("rows.parquet", tmp_path)] == [{"a": 1}, {"b": "x"}, {"c": [1]}] * 600
 
 
 def test_nothing_is_there_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), RowWriter(tmp_path / "rows.jsonl") as writer:
-        writer.write({"a": 1})
-        raise RuntimeError
+
+    def fail() -> None:
+        with RowWriter(tmp_path / "rows.jsonl") as writer:
+            writer.write({"a": 1})
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InvalidInput, match="the rows make no table"):
         write(str(tmp_path / "rows.parquet"), [{"a": 1}, {"a": {"b": 2}}])

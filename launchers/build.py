@@ -19,7 +19,7 @@ from sweeps.facts import Pool
 from sweeps.retrieving import written_tables
 from sweeps.spec import LoadedSpec, Sweep, read_spec, resolve
 
-INPUTS = ("base.", "data.", "lora.targets")  # what is set here decides the facts: size, rows, hashes, widths
+INPUTS = ("base.", "data.", "lora.targets", "method")  # what is set here decides the facts: size, rows, hashes, widths
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ def _apply_inputs(settings: dict[str, Any], written: Any) -> None:
     known = key_facts()
     for key, value in (written or {}).items() if isinstance(written, dict) else ():
         if isinstance(key, str) and key.startswith(INPUTS) and key in known:
-            group, _, name = key.partition(".")
-            settings[group][name] = value
+            group, _, name = key.rpartition(".")
+            (settings[group] if group else settings)[name] = value
 
 
 def _at_its_line(loaded: LoadedSpec, problem: Problem) -> Problem:

@@ -182,13 +182,17 @@ def across(
         first, second = np.concatenate([first, one]), np.concatenate([second, other])
         alike = np.concatenate([alike, estimates(signatures, one, other)])
         if first.size > 4 * most:
-            first, second, alike = _best(first, second, alike, most)
-    return _best(first, second, alike, most)
+            first, second, alike = _best(columns, first, second, alike, most)
+    return _best(columns, first, second, alike, most)
 
 
-def _best(first: Ints, second: Ints, alike: NDArray[np.float64], most: int) -> tuple[Ints, Ints, NDArray[np.float64]]:
-    """The most alike of distinct pairs."""
-    low, high = np.minimum(first, second), np.maximum(first, second)
+def _best(
+    columns: Columns, first: Ints, second: Ints, alike: NDArray[np.float64], most: int
+) -> tuple[Ints, Ints, NDArray[np.float64]]:
+    """The most alike of distinct pairs; among equals the order of the file decides nothing."""
+    swap = columns.prompts[first] > columns.prompts[second]
+    low, high = np.where(swap, second, first), np.where(swap, first, second)
     _, distinct = np.unique(np.stack([low, high]), axis=1, return_index=True)
-    kept = distinct[np.argsort(-alike[distinct], kind="stable")[:most]]
+    keys = (columns.prompts[high[distinct]], columns.prompts[low[distinct]], -alike[distinct])
+    kept = distinct[np.lexsort(keys)[:most]]
     return low[kept], high[kept], alike[kept]

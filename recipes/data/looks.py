@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recipes.data.rows import canonical, to_chat
+from recipes.data.preferences import BrokenRule, to_pair
+from recipes.data.rows import canonical, is_pair, to_chat
 from recipes.data.signatures import Bands, Signatures, sign
 from recipes.data.stream import Chunk
 from recipes.data.templates import TABLE_BITS, Counts, slots_of, template
@@ -79,6 +80,19 @@ def place_of(key: int, seed: int) -> float:
     return int.from_bytes(hashlib.blake2b(f"{seed}/{key}".encode(), digest_size=8).digest()) / 2**64
 
 
+def common_form(row: Any) -> dict[str, Any]:
+    """A row in the common form: a chat row, or a preference pair with its ``rejected`` answer.
+
+    Raises:
+        ValueError: With the rule that it breaks.
+    """
+    if not is_pair(row):
+        return to_chat(row)
+    if "rank" in row and "responses" not in row and "chosen" not in row:
+        raise BrokenRule("half of a preference pair: it has one ranked response", "put both into one row's responses")
+    return to_pair(row)
+
+
 def usable(chunk: Chunk) -> tuple[list[tuple[int, dict[str, Any]]], list[Problem]]:
     """The rows of a chunk in the common form, each with its line, and what is wrong with the others."""
     rows, problems = [], []
@@ -87,7 +101,7 @@ def usable(chunk: Chunk) -> tuple[list[tuple[int, dict[str, Any]]], list[Problem
             problems.append(row)
             continue
         try:
-            rows.append((number, to_chat(row)))
+            rows.append((number, common_form(row)))
         except ValueError as error:
             problems.append(Problem(chunk.source, str(error), getattr(error, "hint", ""), number))
     return rows, problems

@@ -14,10 +14,10 @@ import numpy as np
 
 from recipes import objects
 from recipes.data import tabular
-from recipes.data.looks import key_of
-from recipes.data.rows import checked_rows, to_chat
+from recipes.data.looks import common_form, key_of
+from recipes.data.rows import checked_rows
 from recipes.data.signatures import NUM_BANDS, NUM_HASHES, recall
-from recipes.data.splits import SPLITS
+from recipes.data.splits import SPLITS, Checked
 from recipes.data.splitting import Settings, Split, Tell
 from recipes.data.stream import Form, RowWriter, Source, opened
 from recipes.data.words import SHINGLE, Hashes
@@ -95,7 +95,7 @@ def _write_rows(source: Source, split: Split, folder: Path, form: Form, tell: Te
         for chunk in source.chunks():
             for place in range(len(chunk)):
                 writer = writers[split.sides[row]]
-                written = chunk.written(place) if same else to_chat(chunk.row(place))
+                written = chunk.written(place) if same else common_form(chunk.row(place))
                 if isinstance(written, bytes):
                     writer.write_line(written)
                 else:
@@ -107,7 +107,7 @@ def _write_rows(source: Source, split: Split, folder: Path, form: Form, tell: Te
 
 def _batches(source: Source) -> Any:
     for chunk in source.chunks():
-        yield [to_chat(row) for _, row in chunk.rows()]
+        yield [common_form(row) for _, row in chunk.rows()]
 
 
 def _record(source: Source, split: Split, settings: Settings, files: dict[str, Any]) -> dict[str, Any]:
@@ -181,8 +181,13 @@ def read_record(folder: Path | str, where: str = "data.path") -> dict[str, Any]:
     return found
 
 
-def read(folder: str, base_dir: Path, cache: Path | None = None) -> dict[str, list[dict[str, Any]]]:
+def read(
+    folder: str, base_dir: Path, cache: Path | None = None, checked: Checked = checked_rows
+) -> dict[str, list[dict[str, Any]]]:
     """The rows of each split in the common form, from a folder of this machine or from ``s3://bucket/folder/``.
+
+    Args:
+        checked: Brings the rows of a file to the common form.
 
     Raises:
         InvalidInput: The folder holds no split, a file is not what the record says, or a row breaks a rule.
@@ -198,17 +203,18 @@ def read(folder: str, base_dir: Path, cache: Path | None = None) -> dict[str, li
             prefix, local = f"{base_dir / Path(folder).expanduser()}/", base_dir / Path(folder).expanduser()
             kept = cache or local
         record = read_record(local)
-        return {name: _rows(f"{prefix}{one['file']}", one, base_dir, kept) for name, one in record["files"].items()}
+        files = record["files"].items()
+        return {name: _rows(f"{prefix}{one['file']}", one, base_dir, kept, checked) for name, one in files}
 
 
-def _rows(name: str, told: Mapping[str, Any], base_dir: Path, cache: Path) -> list[dict[str, Any]]:
+def _rows(name: str, told: Mapping[str, Any], base_dir: Path, cache: Path, checked: Checked) -> list[dict[str, Any]]:
     with opened(name, base_dir, cache) as source:
         assert source.path is not None
         digest = sha256_of(source.path)
         if digest != told["sha256"]:
             rule = f"{name} is not the file that {RECORD} tells: its SHA-256 is {digest[:12]}…, not {told['sha256'][:12]}…"
             raise InvalidInput(Problem("data.path", rule, f"restore it, or {_AGAIN}"))
-        return checked_rows(source.rows(), name) if told["num_rows"] else []
+        return checked(source.rows(), name) if told["num_rows"] else []
 
 
 def earlier(folder: str) -> tuple[Hashes, dict[int, int], dict[str, Any]]:
@@ -232,4 +238,4 @@ def _told_rows(path: str, record: dict[str, Any], name: str) -> Any:
         if sha256_of(source.path) != record["files"][name]["sha256"]:
             raise InvalidInput(Problem("--like", f"{path} is not the file that {RECORD} tells", f"restore it, or {_AGAIN}"))
         for number, row in source.rows():
-            yield number, to_chat(row)
+            yield number, common_form(row)

@@ -6,13 +6,14 @@ written once per content, under ``<cache>/data/<hash>/``.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recipes import objects
-from recipes.data.rows import canonical, checked_rows
+from recipes.data.preferences import checked_pairs
+from recipes.data.rows import Method, canonical, checked_rows
 from recipes.data.stream import read_rows
 from recipes.files import write_whole
 from recipes.schema import Data
@@ -20,6 +21,8 @@ from sweeps.errors import InvalidInput, Problem
 
 SPLITS = ("train", "validation", "dev", "challenge")
 """Train teaches; validation gives the loss and stops trials; dev chooses; challenge is read once, at the end."""
+
+Checked = Callable[[Iterable[tuple[int, Any]], str], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -35,22 +38,24 @@ class SplitRows:
         return hashlib.sha256(json.dumps(self.sha256, sort_keys=True).encode()).hexdigest()
 
 
-def load(data: Data, base_dir: Path, cache: Path | None = None) -> SplitRows:
+def load(data: Data, base_dir: Path, cache: Path | None = None, method: Method = "sft") -> SplitRows:
     """Read or generate the rows and split them. A relative path is taken from ``base_dir``.
 
     Args:
         data: Where the rows are, and how they are split.
         base_dir: The folder of the sweep's YAML.
         cache: Where an object that was downloaded is kept; without it, it is downloaded again each time.
+        method: ``dpo`` reads preference pairs, ``sft`` rows of one answer.
 
     Raises:
-        InvalidInput: The rows cannot be read, or a split that is asked for stays empty.
+        InvalidInput: The rows cannot be read, are of the other kind, or a split that is asked for stays empty.
         ServiceUnreachable: The rows are in object storage, and it does not answer.
     """
+    checked = checked_pairs if method == "dpo" else checked_rows
     if data.path is not None and _is_folder(data.path, base_dir):
-        return _written(data, base_dir, cache)
+        return _written(data, base_dir, cache, checked)
     numbered, source = numbered_rows(data, base_dir, cache)
-    return split_rows(checked_rows(numbered, source), data)
+    return split_rows(checked(numbered, source), data)
 
 
 def _is_folder(path: str, base_dir: Path) -> bool:
@@ -62,7 +67,7 @@ def _is_folder(path: str, base_dir: Path) -> bool:
     return split_files.is_split(base_dir / Path(path).expanduser())
 
 
-def _written(data: Data, base_dir: Path, cache: Path | None) -> SplitRows:
+def _written(data: Data, base_dir: Path, cache: Path | None, checked: Checked) -> SplitRows:
     """A split that was written: its sides are as they are, whatever ``data`` says of shares, seed and group."""
     from recipes.data import split_files
 
@@ -70,7 +75,7 @@ def _written(data: Data, base_dir: Path, cache: Path | None) -> SplitRows:
     if data.rows is not None:
         rule = f"cannot cut a split that was written, but got {data.rows} with data.path: {data.path}"
         raise InvalidInput(Problem("data.rows", rule, "set data.rows: null, or name a file of rows"))
-    rows = split_files.read(data.path, base_dir, cache)
+    rows = split_files.read(data.path, base_dir, cache, checked)
     for split in ("train", "validation"):
         if not rows[split]:
             rule = f"the {split} split of {data.path} is empty"
@@ -98,6 +103,10 @@ def split_rows(rows: list[dict[str, Any]], data: Data) -> SplitRows:
 
 def numbered_rows(data: Data, base_dir: Path, cache: Path | None = None) -> tuple[Iterable[tuple[int, Any]], str]:
     """The rows as they are written, each with the number of its line, and the source's name for messages."""
+    if data.builtin == "commerce_pairs":
+        from recipes.commerce import pairs
+
+        return enumerate(pairs.rows(data.rows or 1200, data.seed), start=1), "builtin commerce_pairs"
     if data.builtin == "commerce":
         from recipes.commerce import task
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recipes.data.links import Columns, Edges, Labels, across, components, near_links
-from recipes.data.looks import Fields, First, Sample, WordCounts, first_look, place_of, second_look
-from recipes.data.rows import MAX_PROBLEMS, to_chat
+from recipes.data.looks import Fields, First, Sample, WordCounts, common_form, first_look, place_of, second_look
+from recipes.data.rows import MAX_PROBLEMS
 from recipes.data.signatures import Compared, Ints, Store
 from recipes.data.splits import SPLITS
 from recipes.data.stream import Chunk, Source
@@ -26,8 +26,11 @@ from recipes.data.workers import each, num_workers
 from sweeps.errors import InvalidInput, Problem
 
 THRESHOLD = 0.8
-MOST_ACROSS = 2000  # pairs across the sides that are compared word for word
+MOST_ACROSS = 10_000  # pairs across the sides that are compared word for word
 MAX_ROUNDS = 5
+MARGIN = 0.035
+"""Below the threshold by so much, the deviation of an estimate, prompts are linked still: else half of those that
+reach it would be missed."""
 GIANT = 0.1
 """A component with this share of the rows is told, with what holds it together."""
 Sides = NDArray[np.int8]
@@ -135,7 +138,7 @@ def decide(source: Source, settings: Settings, tell: Tell = lambda _: None) -> S
         signed = store.read()
         links = columns.exact_links()
         compared = Compared()
-        links["near"] = near_links(columns, signed, links, settings.threshold, compared, tell)
+        links["near"] = near_links(columns, signed, links, settings.threshold - MARGIN, compared, tell)
         return _settle(source, settings, columns, signed, links, common, compared, tell)
 
 
@@ -271,7 +274,7 @@ def picked(source: Source, numbers: set[int]) -> Iterator[tuple[int, dict[str, A
     for chunk in source.chunks() if numbers else ():
         for place, number in enumerate(chunk.numbers):
             if number in numbers:
-                yield number, to_chat(chunk.row(place))
+                yield number, common_form(chunk.row(place))
 
 
 def _nearest(measured: list[tuple[float, int, int]], columns: Columns, sides: Sides) -> Nearest | None:

@@ -227,11 +227,11 @@ def second_look(chunk: Chunk, common: Hashes, words: Path) -> Second:
     return look_again(usable(chunk)[0], common, _table(words))
 
 
-def look_again(rows: Sequence[tuple[int, dict[str, Any]]], common: Hashes, counts: Counts) -> Second:
-    """As :func:`second_look`, of rows that were read already."""
+def look_again(rows: Sequence[tuple[int, dict[str, Any]]], common: Hashes, counts: Counts | None) -> Second:
+    """As :func:`second_look`, of rows that were read already; without counts of words, no templates are looked for."""
     prompts = [row["messages"][:-1] for _, row in rows]
     own = [own_shingles(prompt, common) for prompt in prompts]
-    masked = [template(prompt, common, counts) for prompt in prompts]
+    masked = [None if counts is None else template(prompt, common, counts) for prompt in prompts]
     signatures, bands = sign(own)
     return Second(
         templates=np.array([0 if text is None else key_of(json.dumps(text)) for text in masked], np.uint64),

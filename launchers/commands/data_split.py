@@ -30,7 +30,9 @@ def split(
     validation: Share = None,
     dev: Share = None,
     challenge: Share = None,
-    seed: Annotated[int | None, typer.Option(help="Another seed puts other components on a side; 0 by default.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Another seed puts other components on a side; 0 by default.")
+    ] = None,
     group_field: Annotated[
         str | None, typer.Option(help="The field whose equal values stay together, instead of a conversation's id.")
     ] = None,
@@ -40,7 +42,9 @@ def split(
     similarity: Similarity = None,
     like: Annotated[
         str | None,
-        typer.Option(help="A folder of an earlier split: its rows stay on their sides where they can.", metavar="FOLDER"),
+        typer.Option(
+            help="A folder of an earlier split: its rows stay on their sides where they can.", metavar="FOLDER"
+        ),
     ] = None,
     format: Annotated[FileForm | None, typer.Option(help="Of the files; that of the rows by default.")] = None,
     output: Output = Format.TABLE,
@@ -60,7 +64,9 @@ def split(
     split_files.refuse_existing(to)
     with progress() as tell, given(data) as found:
         tell("reading rows")
-        settings = _settings(found, (train, validation, dev, challenge), seed, group_field, template_field, similarity, like)
+        settings = _settings(
+            found, (train, validation, dev, challenge), seed, group_field, template_field, similarity, like
+        )
         decided = decide(found.source, settings, tell)
         record = split_files.write(found.source, decided, settings, to, format.value if format else None, tell)
     rows = [

@@ -21,6 +21,7 @@ DEMO_BASE = "builtin:tiny_commerce"
 QUOTED = 60  # characters of a constant text that the table shows
 WIDTH = 78  # of the bar
 
+
 @dataclass(frozen=True)
 class _Source:
     """Rows, and how a trial would go through them."""

@@ -28,7 +28,9 @@ _MALE = "man men men's man's male males gentleman gentlemen boy boys boys' boy's
 _MALE_KIN = "husband boyfriend brother father dad daddy son grandfather grandpa uncle nephew groom husband's father's"
 _MALE_KIN += " brother's son's dad's boyfriend's grandfather's"
 _FEMALE = "woman women women's woman's female females lady ladies girl girls girls' girl's womens she her hers mrs ms"
-_FEMALE_KIN = "wife girlfriend sister mother mom mum mommy daughter grandmother grandma aunt niece bride wife's mother's"
+_FEMALE_KIN = (
+    "wife girlfriend sister mother mom mum mommy daughter grandmother grandma aunt niece bride wife's mother's"
+)
 _FEMALE_KIN += " sister's daughter's mom's mum's girlfriend's grandmother's"
 _SAID = {"male": frozenset(_MALE.split()), "female": frozenset(_FEMALE.split())}
 _STATED = {"male": _SAID["male"] | set(_MALE_KIN.split()), "female": _SAID["female"] | set(_FEMALE_KIN.split())}

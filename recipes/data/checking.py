@@ -332,9 +332,7 @@ def _second(
             gendered.merge(tallies)
             seen += found.templates.size
             tell(f"signing prompts, {seen:,} of {len(columns):,}")
-        near = near_links(
-            columns, store.read(), columns.exact_links(), settings.threshold - MARGIN, Compared(), tell
-        )
+        near = near_links(columns, store.read(), columns.exact_links(), settings.threshold - MARGIN, Compared(), tell)
     if not near[0].size:
         return gendered, []
     labels = components(len(columns), {"near": near})

@@ -22,7 +22,7 @@ from recipes.data.rows import canonical, is_pair, to_chat
 from recipes.data.signatures import Bands, Signatures, sign
 from recipes.data.stream import Chunk
 from recipes.data.templates import TABLE_BITS, Counts, slots_of, template
-from recipes.data.words import NO_HASHES, Hashes, all_shingles, own_shingles, texts
+from recipes.data.words import NO_HASHES, Hashes, all_shingles, all_words, own_shingles
 from sweeps.errors import Problem
 
 CONVERSATION = ("conversation_id", "conversation", "dialogue_id", "dialog_id", "session_id", "thread_id", "chat_id")
@@ -113,9 +113,7 @@ def first_look(task: tuple[Chunk, int], fields: Fields) -> First:
     return look_at(*usable(chunk), fields, below)
 
 
-def look_at(
-    rows: Sequence[tuple[int, dict[str, Any]]], problems: list[Problem], fields: Fields, below: int
-) -> First:
+def look_at(rows: Sequence[tuple[int, dict[str, Any]]], problems: list[Problem], fields: Fields, below: int) -> First:
     """As :func:`first_look`, of rows that were read already."""
     wholes, prompts, groups, named = [], [], [], []
     begin_keys, begin_rows = [], []
@@ -131,8 +129,7 @@ def look_at(
         for end in asked if len(messages) > 3 else ():
             begin_keys.append(key_of(messages[:end]))
             begin_rows.append(place)
-        found = np.unique(np.concatenate([text.words for text in texts(messages[:-1])]))
-        words.append(np.unique(slots_of(found)))
+        words.append(np.unique(slots_of(all_words(messages[:-1]))))
         if prompt < below and prompt not in sample:
             sample[prompt] = all_shingles(messages[:-1])
     together = np.concatenate(words) if words else np.empty(0, np.int64)

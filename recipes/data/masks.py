@@ -125,7 +125,11 @@ def findings(tallies: Tallies, tokenizer: Any, name: str) -> list[Finding]:
             "earlier turns change when the conversation goes on, so the loss would look at wrong tokens",
             another,
         ),
-        ("boundary", "the prompt's tokens change when the answer follows, so the loss would look at wrong tokens", another),
+        (
+            "boundary",
+            "the prompt's tokens change when the answer follows, so the loss would look at wrong tokens",
+            another,
+        ),
         ("nothing", "the loss looks at no token of the row: it trains on nothing", "leave these rows out"),
         ("more", "the loss looks at more than the answer and the end of its turn: {example}", another),
         ("other", "the loss looks at other text than the answer: {example}", another),

@@ -148,9 +148,7 @@ def _some(first: Ints, second: Ints, labels: NDArray[Any], compared: Compared) -
         yield first[differ], second[differ]
 
 
-def _large(
-    bucket: Ints, labels: NDArray[Any], compared: Compared, most: int
-) -> Iterator[tuple[Ints, Ints]]:
+def _large(bucket: Ints, labels: NDArray[Any], compared: Compared, most: int) -> Iterator[tuple[Ints, Ints]]:
     """Pairs of a large bucket: one member after the other against those after it, up to a limit."""
     for place in range(bucket.size - 1):
         rest = bucket[place + 1 :]

@@ -69,7 +69,11 @@ def write(
             folder.mkdir(parents=True, exist_ok=True)
             names = _write_rows(source, split, folder, form or source.form, tell)
             files = {
-                split_name: {"file": name, "sha256": sha256_of(folder / name), "num_rows": split.num_rows_of[split_name]}
+                split_name: {
+                    "file": name,
+                    "sha256": sha256_of(folder / name),
+                    "num_rows": split.num_rows_of[split_name],
+                }
                 for split_name, name in names.items()
             }
             record = _record(source, split, settings, files)
@@ -174,7 +178,9 @@ def read_record(folder: Path | str, where: str = "data.path") -> dict[str, Any]:
         assert all(set(one) >= {"file", "sha256", "num_rows"} for one in record["files"].values())
         assert all(objects.is_plain(one["file"]) for one in record["files"].values())
     except FileNotFoundError:
-        raise InvalidInput(Problem(where, f"{folder} has no {RECORD}", "name a folder of `podium data split`")) from None
+        raise InvalidInput(
+            Problem(where, f"{folder} has no {RECORD}", "name a folder of `podium data split`")
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, AssertionError, AttributeError):
         raise InvalidInput(Problem(where, f"{path} is no record of a split", _AGAIN)) from None
     found: dict[str, Any] = record
@@ -212,7 +218,9 @@ def _rows(name: str, told: Mapping[str, Any], base_dir: Path, cache: Path, check
         assert source.path is not None
         digest = sha256_of(source.path)
         if digest != told["sha256"]:
-            rule = f"{name} is not the file that {RECORD} tells: its SHA-256 is {digest[:12]}…, not {told['sha256'][:12]}…"
+            rule = (
+                f"{name} is not the file that {RECORD} tells: its SHA-256 is {digest[:12]}…, not {told['sha256'][:12]}…"
+            )
             raise InvalidInput(Problem("data.path", rule, f"restore it, or {_AGAIN}"))
         return checked(source.rows(), name) if told["num_rows"] else []
 
@@ -236,6 +244,8 @@ def _told_rows(path: str, record: dict[str, Any], name: str) -> Any:
     with opened(path) as source:
         assert source.path is not None
         if sha256_of(source.path) != record["files"][name]["sha256"]:
-            raise InvalidInput(Problem("--like", f"{path} is not the file that {RECORD} tells", f"restore it, or {_AGAIN}"))
+            raise InvalidInput(
+                Problem("--like", f"{path} is not the file that {RECORD} tells", f"restore it, or {_AGAIN}")
+            )
         for number, row in source.rows():
             yield number, common_form(row)

@@ -142,9 +142,7 @@ def decide(source: Source, settings: Settings, tell: Tell = lambda _: None) -> S
         return _settle(source, settings, columns, signed, links, common, compared, tell)
 
 
-def _first(
-    source: Source, settings: Settings, folder: Path, workers: int, tell: Tell
-) -> tuple[Columns, Hashes, Path]:
+def _first(source: Source, settings: Settings, folder: Path, workers: int, tell: Tell) -> tuple[Columns, Hashes, Path]:
     columns, sample, words = Columns(), Sample(), WordCounts()
     problems: list[Problem] = []
     tasks = ((chunk, sample.below) for chunk in source.chunks())
@@ -327,8 +325,10 @@ def _giants(columns: Columns, labels: Labels, links: Mapping[str, Edges]) -> Ite
             return
         members = np.flatnonzero(labels == label)
         inside = {
-            kind: (np.searchsorted(members, edges[0][labels[edges[0]] == label]),
-                   np.searchsorted(members, edges[1][labels[edges[0]] == label]))
+            kind: (
+                np.searchsorted(members, edges[0][labels[edges[0]] == label]),
+                np.searchsorted(members, edges[1][labels[edges[0]] == label]),
+            )
             for kind, edges in links.items()
         }
         without = {

@@ -20,8 +20,13 @@ TABLE_BITS = 22
 """Words are counted in a table of so many bits: 16 MiB, whatever the number of rows."""
 Counts = NDArray[np.int32]
 
-_QUOTED = re.compile(r"\"[^\"\n]{1,400}\"|“[^”\n]{1,400}”|«[^»\n]{1,400}»|`[^`\n]{1,400}`")
-_ENDS = ".!?:\n\"“(*#-•|"  # what a sentence can follow
+_CAPITAL = "A-ZÀ-ÖØ-ÞΑ-ΩА-Я"
+_SLOTS = (
+    re.compile(r"\"[^\"\n]{1,400}\"|“[^”\n]{1,400}”|«[^»\n]{1,400}»|`[^`\n]{1,400}`"),  # quoted
+    re.compile(r"(?<![^\W_])(?=[^\W\d_]*\d)[^\W_]+"),  # with a digit
+    # A word of two letters or more with a capital, not where a sentence, an item or a cell begins.
+    re.compile(rf"(?<![.!?:\n\"“(*#\-•|\s])[ \t]+(?P<name>[{_CAPITAL}][^\W_]+)"),
+)
 
 
 def slots_of(words: Hashes) -> NDArray[np.int64]:
@@ -45,26 +50,19 @@ def template(messages: Messages, common: Hashes, counts: Counts) -> str | None:
         return None
     parts = [message["content"] for message in messages if message["role"] == "system"]
     for words, _, is_kept in found:
-        text = " ".join(word.lower() if keep else SLOT for word, keep in zip(words, is_kept, strict=True))
+        text = " ".join(word.lower() if keep else SLOT for word, keep in zip(words, is_kept.tolist(), strict=True))
         parts.append(re.sub(r"_(?: _)+", SLOT, text))
     return "\n".join(parts)
 
 
 def _kept(content: str, common: Hashes, counts: Counts) -> tuple[list[str], Bools, Bools]:
     """The words of a message, which of them are its own, and which belong to the template."""
-    found = list(WORD.finditer(content))
-    words = [match.group() for match in found]
+    words = WORD.findall(content)
     numbers = hashes(words)
     is_kept = counts[slots_of(numbers)] >= RARE
-    for place, word in enumerate(words):
-        if word[0].isupper():
-            before = content[: found[place].start()].rstrip(" \t")[-1:] if len(word) > 1 else ""
-            is_kept[place] &= not before or before in _ENDS
-        elif not word.isalpha() and any(letter.isdigit() for letter in word):
-            is_kept[place] = False
-    for match in _QUOTED.finditer(content):
-        begin, end = match.span()
-        for place, word in enumerate(found):
-            if begin <= word.start() < end:
-                is_kept[place] = False
+    spans = [match.span(match.lastgroup or 0) for pattern in _SLOTS for match in pattern.finditer(content)]
+    if spans:
+        starts = np.array([match.start() for match in WORD.finditer(content)], np.int64)
+        for begin, end in spans:
+            is_kept[np.searchsorted(starts, begin) : np.searchsorted(starts, end)] = False
     return words, are_own(numbers, common), is_kept

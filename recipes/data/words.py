@@ -78,6 +78,15 @@ def texts(messages: Messages) -> list[Text]:
     return [(_repeated if one["role"] == "system" else _text)(one["content"]) for one in messages]
 
 
+def all_words(messages: Messages) -> Hashes:
+    """The words of a prompt, the repeated ones too."""
+    parts = [
+        _repeated(one["content"]).words if one["role"] == "system" else hashes(WORD.findall(one["content"]))
+        for one in messages
+    ]
+    return np.concatenate(parts) if parts else NO_HASHES
+
+
 def all_shingles(messages: Messages) -> Hashes:
     """The distinct shingles of a prompt, sorted."""
     parts = [text.shingles for text in texts(messages)]
@@ -100,11 +109,15 @@ def own_shingles(messages: Messages, common: Hashes) -> Hashes:
 
 def are_own(words: Hashes, common: Hashes) -> Bools:
     """Which words of a text are its own: in no common shingle."""
-    is_common = among(shingles(words), common)
-    covered = np.zeros(words.size, np.bool_)
-    for shift in range(min(SHINGLE, words.size)):
-        covered[shift : shift + is_common.size] |= is_common[: words.size - shift]
-    return ~covered
+    return ~covered(words.size, among(shingles(words), common))
+
+
+def covered(num_words: int, is_common: Bools) -> Bools:
+    """Which words of a text are in one of these of its shingles."""
+    found = np.zeros(num_words, np.bool_)
+    for shift in range(min(SHINGLE, num_words)):
+        found[shift : shift + is_common.size] |= is_common[: num_words - shift]
+    return found
 
 
 def similarity(one: Hashes, other: Hashes) -> float:

@@ -154,18 +154,18 @@ def notes(record: dict[str, Any]) -> list[str]:
     told = [f"{total:,} rows in {parts['num']:,} components, the largest of {parts['largest']:,}; links: {links}"]
     for giant in parts["giants"]:
         lines = ", ".join(map(str, giant["lines"]))
-        without = [f"{share:.0%} without {kind}" for kind, share in giant["without"].items()]
+        without = [f"{share:.0%} without its {kind} links" for kind, share in giant["without"].items()]
         told.append(
-            f"a component has {giant['num_rows']:,} rows, {giant['share']:.0%} of all (lines {lines} …), so that shares "
-            f"can be far off; its largest part would be {' · '.join(without)} links"
+            f"a component has {giant['num_rows']:,} rows, {giant['share']:.0%} of all (lines {lines} …), so the shares "
+            f"can be far off; its largest part would have {', '.join(without)}"
         )
     if across is None:
         told.append("no two prompts on different sides have a band of their signatures in common")
     else:
         told.append(
             f"the most alike prompts on different sides, lines {across['lines'][0]} and {across['lines'][1]}, have a "
-            f"similarity of {across['similarity']:.2f}, compared word for word; from {near['similarity']:g} on they would "
-            "be on one side"
+            f"similarity of {across['similarity']:.2f}, compared word for word; from {near['similarity']:g} on they "
+            "would be on one side"
         )
     if near["num_left_out"]:
         told.append(f"{near['num_left_out']:,} pairs of prompts with a band in common were too many to compare")

@@ -1,4 +1,4 @@
-"""Right answers that teach the wrong thing: what the authors of NEMO-4-PAYPAL had to weed out of theirs, told generally.
+"""Right answers that teach the wrong thing: what NEMO-4-PAYPAL's had to be rid of, told generally.
 
 Boilerplate (one sentence in many answers), list items that recur within an answer and over all answers, a gender that
 the prompt never stated; besides, answers that are no JSON where most are, or break a schema.

@@ -340,8 +340,8 @@ def _second(
     members = np.flatnonzero(sizes[labels] > 1)
     lines = tuple(int(columns.numbers[place]) for place in members[:5])
     rule = (
-        f"{members.size:,} prompts are nearly the same as another (similarity {settings.threshold:g} or more of what is "
-        f"their own), the most alike group has {int(sizes.max()):,}"
+        f"{members.size:,} prompts are nearly the same as another (similarity {settings.threshold:g} or more of what "
+        f"is their own), the most alike group has {int(sizes.max()):,}"
     )
     hint = "`podium data split` keeps them on one side; a split by prompts alone would not"
     return gendered, [Finding("warning", "near-duplicates", int(members.size), lines, rule, hint)]

@@ -155,7 +155,8 @@ def near_links(
         num_bands += 1
         tell(f"comparing prompts, band {num_bands} of {bands.shape[1]}")
         if at_band:
-            joined = {"near": (labels[_all(at_band, 0)], labels[_all(at_band, 1)])}
+            first, second = (labels[_all(at_band, side)].astype(np.int64) for side in (0, 1))
+            joined = {"near": (first, second)}
             labels = components(int(labels.max()) + 1, joined)[labels]
             at_band.clear()
         return labels

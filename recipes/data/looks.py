@@ -1,8 +1,8 @@
 """What is taken down of each row while a file is gone through: numbers of a few bytes, by which rows are linked.
 
-Two looks are needed. The first takes down conversation, prompt and group, counts words and draws a sample of prompts, by
-which it is known what all of them have in common. The second takes down templates and signatures of what is a prompt's
-own.
+Two looks are needed. The first takes down conversation, prompt and group, counts words and draws a sample of prompts,
+by which it is known what all of them have in common. The second takes down templates and signatures of what is a
+prompt's own.
 """
 
 import hashlib

@@ -59,8 +59,8 @@ def _special(tokenizer: Any) -> re.Pattern[str] | None:
 def look_for_special(messages: Messages, line: int, tokenizer: Any, tallies: Tallies) -> None:
     """Take down a row whose text would be read as a token with a meaning of its own, as the end of a turn."""
     pattern = _special(tokenizer)
-    for message in messages if pattern is not None else ():
-        if match := pattern.search(message["content"]):
+    for message in messages:
+        if pattern is not None and (match := pattern.search(message["content"])):
             tallies.add("special", line, repr(match.group()))
             return
 
@@ -115,7 +115,7 @@ def findings(tallies: Tallies, tokenizer: Any, name: str) -> list[Finding]:
     found = list[Finding]()
     if not MARK.search(str(tokenizer.chat_template)):
         rule = f"the chat template of {name} does not mark answers with {{% generation %}}"
-        hint = "both engines then find answers by rendering each conversation without and with them; this check does so too"
+        hint = "both engines then find answers by rendering each conversation without and with them, as this check does"
         found.append(Finding("note", "template", 0, (), rule, hint))
     another = "name another base, or put a chat_template.jinja beside it that renders each turn the same for ever"
     for key, rule, hint in (

@@ -96,8 +96,8 @@ class Store:
 
     def add(self, signatures: Signatures, bands: Bands) -> None:
         """Take those of further rows."""
-        for file, values in zip(self._files, (signatures, bands), strict=True):
-            file.write(values.tobytes())
+        self._files[0].write(signatures.tobytes())
+        self._files[1].write(bands.tobytes())
 
     def read(self) -> tuple[Signatures, Bands]:
         """All of them, mapped and not loaded."""

@@ -174,7 +174,8 @@ def read_record(folder: Path | str, where: str = "data.path") -> dict[str, Any]:
     path = Path(folder).expanduser() / RECORD
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        assert record["format"] == FORMAT and set(record["files"]) == set(SPLITS)
+        assert record["format"] == FORMAT
+        assert set(record["files"]) == set(SPLITS)
         assert all(set(one) >= {"file", "sha256", "num_rows"} for one in record["files"].values())
         assert all(objects.is_plain(one["file"]) for one in record["files"].values())
     except FileNotFoundError:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from recipes.data.links import Columns, Edges, Labels, across, components, near_links
 from recipes.data.looks import Fields, First, Sample, WordCounts, common_form, first_look, place_of, second_look
 from recipes.data.rows import MAX_PROBLEMS
-from recipes.data.signatures import Compared, Ints, Store
+from recipes.data.signatures import Compared, Store
 from recipes.data.splits import SPLITS
-from recipes.data.stream import Chunk, Source
+from recipes.data.stream import Source
 from recipes.data.words import Hashes, own_shingles, similarity
 from recipes.data.workers import each, num_workers
 from sweeps.errors import InvalidInput, Problem
@@ -33,6 +33,7 @@ MARGIN = 0.035
 reach it would be missed."""
 GIANT = 0.1
 """A component with this share of the rows is told, with what holds it together."""
+ANY = Fields()
 Sides = NDArray[np.int8]
 Tell = Callable[[str], None]
 
@@ -52,7 +53,7 @@ class Settings:
     shares: tuple[float, float, float, float] = (0.7, 0.1, 0.1, 0.1)
     seed: int = 0
     threshold: float = THRESHOLD
-    fields: Fields = Fields()
+    fields: Fields = ANY
     common: Hashes | None = None
     earlier: Mapping[int, int] | None = None
 

@@ -1,4 +1,4 @@
-"""Rows as a stream, from JSONL or Parquet, of this machine or of object storage, in memory that does not grow with them.
+"""Rows as a stream, from JSONL or Parquet, local or in object storage, in memory that does not grow with them.
 
 A source is read in chunks that can be sent to another process, where :meth:`Chunk.rows` parses them.
 """
@@ -149,7 +149,7 @@ def opened(source: str, base_dir: Path = Path(), cache: Path | None = None) -> I
 
 
 def read_rows(source: str, base_dir: Path = Path(), cache: Path | None = None) -> Iterator[tuple[int, Any]]:
-    """Each row's number and its JSON value, or the Problem of one that cannot be read. Raises as :func:`opened` does."""
+    """Each row's number and its JSON value, or the Problem of one that is unreadable. Raises as :func:`opened` does."""
     with opened(source, base_dir, cache) as found:
         yield from found.rows()
 

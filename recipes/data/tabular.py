@@ -33,7 +33,7 @@ def batches(path: Path, source: str) -> Iterator[list[Any]]:
 
     try:
         with parquet.ParquetFile(path) as file:
-            plain = all([_is_plain(field.type, field.name, source) for field in file.schema_arrow])
+            plain = all(_is_plain(field.type, field.name, source) for field in file.schema_arrow)
             number = 0
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
                 rows = batch.to_pylist()
@@ -57,7 +57,7 @@ def _is_plain(kind: Any, name: str, source: str) -> bool:
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         return _is_plain(kind.value_type, f"{name}[]", source)
     if types.is_struct(kind):
-        return all([_is_plain(field.type, f"{name}.{field.name}", source) for field in kind])
+        return all(_is_plain(field.type, f"{name}.{field.name}", source) for field in kind)
     if types.is_floating(kind) or str(kind).startswith(_TEXT):
         return False
     if types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind) or types.is_boolean(kind):

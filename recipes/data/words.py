@@ -51,7 +51,7 @@ def shingles(words: Hashes) -> Hashes:
     if words.size < SHINGLE:
         words = np.concatenate([words, np.zeros(SHINGLE - words.size, np.uint32)])
     wide = words.astype(np.uint64)
-    mixed = wide[:-2] * _FACTORS[0] + wide[1:-1] * _FACTORS[1] + wide[2:] * _FACTORS[2]
+    mixed: NDArray[np.uint64] = wide[:-2] * _FACTORS[0] + wide[1:-1] * _FACTORS[1] + wide[2:] * _FACTORS[2]
     return (mixed >> np.uint64(32)).astype(np.uint32)
 
 
@@ -84,7 +84,8 @@ def all_words(messages: Messages) -> Hashes:
         _repeated(one["content"]).words if one["role"] == "system" else hashes(WORD.findall(one["content"]))
         for one in messages
     ]
-    return np.concatenate(parts) if parts else NO_HASHES
+    found: Hashes = np.concatenate(parts) if parts else NO_HASHES
+    return found
 
 
 def all_shingles(messages: Messages) -> Hashes:
@@ -98,7 +99,8 @@ def among(values: Hashes, known: Hashes) -> Bools:
     if known.size == 0 or values.size == 0:
         return np.zeros(values.size, np.bool_)
     places = np.minimum(np.searchsorted(known, values), known.size - 1)
-    return known[places] == values
+    found: Bools = known[places] == values
+    return found
 
 
 def own_shingles(messages: Messages, common: Hashes) -> Hashes:

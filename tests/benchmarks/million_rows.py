@@ -23,7 +23,7 @@ NUM_ROWS = 1_000_000
 EVERY_S = 0.2
 SYSTEM = (
     "You are the clerk of a shop for tools, furniture and clothes. Answer the customer's latest question in one short "
-    "sentence, and name the department that goes on with it. Answer with JSON alone, with the keys department and reply."
+    "sentence, and name the department that goes on with it. Answer with JSON alone: the keys department and reply."
 )
 CLOSING = "Answer with the JSON object and nothing else."
 DEPARTMENTS = ("returns", "repairs", "orders", "advice", "complaints", "invoices")
@@ -148,7 +148,7 @@ def run(num_rows: int = NUM_ROWS) -> None:
             for name, few_many in peaks.items()
         }
     conditions = {
-        "rows are": "a help desk's, generated: 8% from 400 templates, 2% nearly the same as another, 1% repeated, 5% later turns",
+        "rows are": "a help desk's, generated: 8% from 400 templates, 2% near copies, 1% repeated, 5% later turns",
         "memory": "of all processes together, read 5 times a second; pages that they share are counted in each",
         "bytes a row, by design": f"{BYTES_A_ROW} in memory, beside links, and {BYTES_ON_DISK} on the disk",
         **growth,

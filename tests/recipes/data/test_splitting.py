@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recipes.data import looks, signatures, splitting
-from recipes.data.links import components
+from recipes.data.links import Columns, components
 from recipes.data.looks import Fields, Sample
 from recipes.data.splits import SPLITS
 from recipes.data.splitting import Settings, Split, decide, sides_of
@@ -194,7 +194,8 @@ def test_a_named_field_must_be_in_every_row() -> None:
     with pytest.raises(InvalidInput) as caught:
         split([chat("a", shop=1), chat("b")], fields=Fields(group="shop"))
     assert str(caught.value) == (
-        "line 2: --group-field: 'shop' is not a field of every row of rows (name a field that all rows have, or leave it out)"
+        "line 2: --group-field: 'shop' is not a field of every row of rows "
+        "(name a field that all rows have, or leave it out)"
     )
 
 
@@ -271,7 +272,7 @@ def test_a_giant_component_is_told_with_what_holds_it_together() -> None:
 
 def test_a_crossing_link_is_an_error_with_its_lines() -> None:
     rows = [chat("a b c", thread_id=1), chat("d e f", thread_id=1)]
-    columns = splitting.Columns()
+    columns = Columns()
     columns.add(looks.look_at(list(enumerate(rows, start=1)), [], Fields(), 2**64))
     links = columns.exact_links()
     with pytest.raises(InvalidInput) as caught:
@@ -325,7 +326,7 @@ def test_signatures_estimate_the_similarity_and_bands_find_what_is_alike() -> No
 def test_a_large_bucket_is_compared_member_by_member_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     bands = np.ones((200, signatures.NUM_BANDS), np.uint32)
     whole = signatures.Compared()
-    found = [pair for pair in signatures.pairs(bands, np.arange(200), lambda: np.arange(200), whole)]
+    found = list(signatures.pairs(bands, np.arange(200), lambda: np.arange(200), whole))
     assert whole.num_pairs == signatures.NUM_BANDS * 200 * 199 // 2
     assert whole.num_left_out == 0
     assert found

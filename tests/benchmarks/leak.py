@@ -99,7 +99,7 @@ def losses(
     from recipes.schema import Base
 
     base = BUILTIN["builtin:tiny_commerce"]
-    files = [_write(folder / f"{SPLITS[side]}.jsonl", rows, sides, side) for side in (0, 1)]
+    train, validation = (_write(folder / f"{SPLITS[side]}.jsonl", rows, sides, side) for side in (0, 1))
     settings = tiny_settings(
         base,
         lora__rank=16,
@@ -112,12 +112,13 @@ def losses(
         train__validate_every=STEPS,
         train__seed=seed,
     )
-    job = Job({**settings, "engine": "packed"}, str(base), *files, folder, "cpu", 1)
+    job = Job({**settings, "engine": "packed"}, str(base), train, validation, folder, "cpu", 1)
     session = PackedEngine().open(job, None)
     done = session.advance()
     session.save(folder / "saved")
     session.close()
-    model = generation.load(str(base), Base(path=str(base), dtype="float32"), folder / "saved" / "adapter")
+    typed, adapter = Base(path=str(base), dtype="float32"), folder / "saved" / "adapter"
+    model = generation.load(str(base), typed, adapter, max_new_tokens=1, batch_size=1)
     on_fresh = generation.validation_loss(model, [row["messages"] for row in fresh])
     return done.metrics["train/loss"], done.metrics["val/loss"], on_fresh
 

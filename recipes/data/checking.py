@@ -32,6 +32,7 @@ from sweeps.errors import InvalidInput, Problem
 
 FORMS = ("chat", "prompt and completion", "preference pairs")
 NUM_BINS = 16
+MAX_BROKEN = 10_000  # broken pairs that are counted by their rule
 Form = Literal["chat", "prompt and completion", "preference pairs"]
 Tell = Callable[[str], None]
 Ints = NDArray[np.int64]
@@ -151,7 +152,7 @@ def check(source: Source, settings: Settings, tell: Tell = lambda _: None) -> Ch
         found += masks.findings(template, tokenizer, settings.base.path)
     gendered, near = _second(source, settings, columns, sample.common(), workers, tell)
     found += answers.findings(seen, gendered, settings.schema is not None)
-    repeated, repeats = _repeats(columns, forms["preference pairs"] > 0)
+    repeated, repeats = _repeats(columns, 2 * forms["preference pairs"] > forms.total())
     found += [*repeats, *near]
     audit: tuple[dict[str, Any], ...] = ()
     if forms["preference pairs"]:
@@ -188,7 +189,8 @@ def _look(task: tuple[Chunk, int], settings: Settings) -> _Look:
     rows: list[tuple[int, dict[str, Any]]] = []
     for number, row in chunk.rows():
         if isinstance(row, Problem):
-            broken.add("not JSON" if "not JSON" in row.rule else row.rule, number, _words(row.rule, row.hint))
+            what = _general(row.rule.partition(" near ")[0] + row.hint)
+            broken.add(what, number, _words(row.rule, row.hint))
             continue
         form = form_of(row)
         if form is not None:
@@ -198,7 +200,8 @@ def _look(task: tuple[Chunk, int], settings: Settings) -> _Look:
         try:
             rows.append((number, common_form(row)))
         except ValueError as error:
-            broken.add(_general(str(error)), number, _words(str(error), getattr(error, "hint", "")))
+            if form != "preference pairs":  # those are told where pairs are held against each other
+                broken.add(_general(str(error)), number, _words(str(error), getattr(error, "hint", "")))
     tokenizer = masks.tokenizer_of(settings.base, settings.base_dir) if settings.base is not None else None
     template, first = Tallies(), look_at(rows, [], Fields(), below)
     conversations = [(number, row["messages"]) for number, row in rows]
@@ -273,7 +276,9 @@ def _length_findings(
     if long.size:
         worst = long[np.argmax(lengths[long])]
         about = "about " if is_estimate else ""
-        rule = f"a row has more than {limit:,} tokens; the longest, line {numbers[worst]}, {about}{lengths[worst]:,}"
+        rule = (
+            f"a row has more than {limit:,} tokens; the longest, line {numbers[worst]}, has {about}{lengths[worst]:,}"
+        )
         hint = "shorten the rows, or raise the limit with --max-tokens, if the base reads more"
         if is_estimate:
             hint += "; --base counts exactly"
@@ -373,7 +378,7 @@ def _pairs(source: Source) -> tuple[list[Finding], tuple[dict[str, Any], ...]]:
     """What the checker of preference pairs says, in this one's terms."""
     from recipes.data.pair_audit import check_pairs
 
-    seen = check_pairs((number, row) for number, row in source.rows() if not isinstance(row, Problem))
+    seen = check_pairs(((number, row) for number, row in source.rows() if is_pair(row)), max_problems=MAX_BROKEN)
     broken = Tallies()
     for problem in seen.problems:
         broken.add(_general(problem.rule), problem.line or 0, _words(problem.rule, problem.hint))

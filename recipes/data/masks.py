@@ -44,7 +44,9 @@ def lengths(rows: Sequence[tuple[int, Messages]], tokenizer: Any | None, tallies
         except TemplateError as error:
             tallies.add("refused", line, str(error).split("\n")[0][:120])
             texts.append(None)
-    encoded = tokenizer([text or "" for text in texts], add_special_tokens=False)["input_ids"] if texts else []
+    written = [text or "" for text in texts]
+    # Not verbose: rows that are too long are told by their lines.
+    encoded = tokenizer(written, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
     return [-1 if text is None else len(ids) for text, ids in zip(texts, encoded, strict=True)]
 
 

@@ -48,19 +48,7 @@ def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_
     Raises:
         InvalidInput: With all that is wrong with the sweep, each with its line.
     """
-    loaded = read_spec(path, overrides)
-    base_dir = base_dir or path.resolve().parent
-    raw = loaded.source.values
-    recipe = raw.get("recipe")
-    if not isinstance(recipe, str):
-        raise loaded.error()
-    try:
-        settings = compose(recipe, base_dir=base_dir)
-    except InvalidInput as error:
-        raise loaded.error(
-            *(loaded.problem(("recipe",), _with_place(problem), problem.hint) for problem in error.problems)
-        ) from None
-    _apply_inputs(settings, raw.get("set"))
+    loaded, settings, base_dir = composed(path, overrides, base_dir)
     loaded = replace(loaded, problems=(*loaded.problems, *_check_files(loaded, base_dir)))
     try:
         facts, rows = recipe_facts(settings, base_dir, home.cache_folder())
@@ -105,6 +93,29 @@ def _check_guided(loaded: LoadedSpec, sweep: Sweep) -> None:
     rule, hint = "guided answers are forced into evaluate.schema, and there is none", "add it, or leave this out"
     if problems := [loaded.problem(path, rule, hint) for path, is_asked in asked.items() if is_asked]:
         raise loaded.error(*problems)
+
+
+def composed(
+    path: Path, overrides: Sequence[str] = (), base_dir: Path | None = None
+) -> tuple[LoadedSpec, dict[str, Any], Path]:
+    """The sweep's YAML, its recipe with the inputs that are set in it, and what relative paths are taken from.
+
+    No rows are read. Arguments and errors are those of :func:`build`.
+    """
+    loaded = read_spec(path, overrides)
+    base_dir = base_dir or path.resolve().parent
+    raw = loaded.source.values
+    recipe = raw.get("recipe")
+    if not isinstance(recipe, str):
+        raise loaded.error()
+    try:
+        settings = compose(recipe, base_dir=base_dir)
+    except InvalidInput as error:
+        raise loaded.error(
+            *(loaded.problem(("recipe",), _with_place(problem), problem.hint) for problem in error.problems)
+        ) from None
+    _apply_inputs(settings, raw.get("set"))
+    return loaded, settings, base_dir
 
 
 def _incumbent(loaded: LoadedSpec, sweep: Sweep, base_dir: Path) -> InUse | None:

@@ -123,7 +123,8 @@ def _rows(
     for turn in ends:
         row = to_chat({"messages": told[: turn + 1], **kept, **about, "turn": turn})
         seen.touched += bool(found[turn + 1])
-        yield {**row, "redacted": dict(sorted(found[turn + 1].items()))}
+        # A list, as a table has no column for an object without fields.
+        yield {**row, "redacted": [{"kind": kind, "count": count} for kind, count in sorted(found[turn + 1].items())]}
 
 
 def _kinds(redactor: Redactor) -> Counter[str]:

@@ -6,20 +6,23 @@ written once per content, under ``<cache>/data/<hash>/``.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recipes import objects
 from recipes.data.preferences import checked_pairs, prompt_key
-from recipes.data.rows import Method, canonical, checked_rows, parse_jsonl, read_jsonl
+from recipes.data.rows import Method, canonical, checked_rows
+from recipes.data.stream import read_rows
 from recipes.files import write_whole
 from recipes.schema import Data
 from sweeps.errors import InvalidInput, Problem
 
 SPLITS = ("train", "validation", "dev", "challenge")
 """Train teaches; validation gives the loss and stops trials; dev chooses; challenge is read once, at the end."""
+
+Checked = Callable[[Iterable[tuple[int, Any]], str], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,14 @@ def load(data: Data, base_dir: Path, cache: Path | None = None, method: Method =
         InvalidInput: The rows cannot be read, are of the other kind, or a split that is asked for stays empty.
         ServiceUnreachable: The rows are in object storage, and it does not answer.
     """
-    numbered, source = numbered_rows(data, base_dir, cache)
-    if method == "sft":
-        return split_rows(checked_rows(numbered, source), data)
-    splits = split_rows(checked_pairs(numbered, source), data)
-    _refuse_shared_prompts(splits)
+    checked = checked_pairs if method == "dpo" else checked_rows
+    if data.path is not None and _is_folder(data.path, base_dir):
+        splits = _written(data, base_dir, cache, checked)
+    else:
+        numbered, source = numbered_rows(data, base_dir, cache)
+        splits = split_rows(checked(numbered, source), data)
+    if method == "dpo":
+        _refuse_shared_prompts(splits)
     return splits
 
 
@@ -73,6 +79,31 @@ def _refuse_shared_prompts(splits: SplitRows) -> None:
                     raise InvalidInput(Problem("data.group", rule, hint))
 
 
+def _is_folder(path: str, base_dir: Path) -> bool:
+    """Whether a path names a split that ``podium data split`` has written."""
+    from recipes.data import split_files
+
+    if objects.is_url(path):
+        return path.endswith("/")
+    return split_files.is_split(base_dir / Path(path).expanduser())
+
+
+def _written(data: Data, base_dir: Path, cache: Path | None, checked: Checked) -> SplitRows:
+    """A split that was written: its sides are as they are, whatever ``data`` says of shares, seed and group."""
+    from recipes.data import split_files
+
+    assert data.path is not None
+    if data.rows is not None:
+        rule = f"cannot cut a split that was written, but got {data.rows} with data.path: {data.path}"
+        raise InvalidInput(Problem("data.rows", rule, "set data.rows: null, or name a file of rows"))
+    rows = split_files.read(data.path, base_dir, cache, checked)
+    for split in ("train", "validation"):
+        if not rows[split]:
+            rule = f"the {split} split of {data.path} is empty"
+            raise InvalidInput(Problem("data.path", rule, "write the split again with a larger share"))
+    return SplitRows(rows, _hashes(rows))
+
+
 def split_rows(rows: list[dict[str, Any]], data: Data) -> SplitRows:
     """Split rows that were read and checked already.
 
@@ -88,8 +119,7 @@ def split_rows(rows: list[dict[str, Any]], data: Data) -> SplitRows:
         if getattr(data, split) > 0 and not sides[split]:
             rule = f"the {split} split is empty: {len(rows)} rows at a share of {getattr(data, split):g}"
             raise InvalidInput(Problem(f"data.{split}", rule, "give more rows, or a larger share"))
-    hashes = {split: hashlib.sha256(_jsonl(sides[split]).encode()).hexdigest() for split in SPLITS}
-    return SplitRows(sides, hashes)
+    return SplitRows(sides, _hashes(sides))
 
 
 def numbered_rows(data: Data, base_dir: Path, cache: Path | None = None) -> tuple[Iterable[tuple[int, Any]], str]:
@@ -103,11 +133,8 @@ def numbered_rows(data: Data, base_dir: Path, cache: Path | None = None) -> tupl
 
         return enumerate(task.rows(data.rows or 1200, data.seed), start=1), "builtin commerce"
     assert data.path is not None, "the schema wants one of builtin and path"
-    if objects.is_url(data.path):
-        return parse_jsonl(objects.read(data.path, cache), data.path), data.path
-    path = Path(data.path).expanduser()
-    path = path if path.is_absolute() else base_dir / path
-    return read_jsonl(path), str(path)
+    name = data.path if objects.is_url(data.path) else str(base_dir / Path(data.path).expanduser())
+    return read_rows(data.path, base_dir, cache), name
 
 
 def _group(row: dict[str, Any], data: Data) -> str:
@@ -128,6 +155,10 @@ def _side(group: str, data: Data) -> str:
         if place < edge:
             return split
     return "train"  # shares that sum to 1 - 1e-16 leave a sliver
+
+
+def _hashes(sides: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
+    return {split: hashlib.sha256(_jsonl(sides[split]).encode()).hexdigest() for split in SPLITS}
 
 
 def _jsonl(rows: list[dict[str, Any]]) -> str:

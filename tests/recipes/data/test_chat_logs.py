@@ -161,7 +161,7 @@ def test_rows_say_what_was_replaced_in_them_and_where() -> None:
     }
     seen = Seen()
     rows: list[Any] = list(rows_of([(1, line)], "x", seen, Finder(), "all", ["mail"]))
-    assert [row["redacted"] for row in rows] == [{"EMAIL": 3, "PHONE": 1}] * 2
+    assert [row["redacted"] for row in rows] == [[{"kind": "EMAIL", "count": 3}, {"kind": "PHONE", "count": 1}]] * 2
     assert rows[0]["mail"] == "<EMAIL_1>"
     assert rows[0]["messages"][1]["content"] == "<EMAIL_2> it is."
     assert seen.redacted == {

@@ -6,6 +6,8 @@ from launchers.commands import importing
 from launchers.commands.data_check import check
 from launchers.commands.data_split import split
 from launchers.commands.data_stats import stats as stats
+from launchers.commands.pairs import pairs
+from launchers.commands.synthesize import synthesize
 
 app = typer.Typer(help="Look at data sets, check and split them, and import some.", no_args_is_help=True)
 

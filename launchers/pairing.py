@@ -16,10 +16,12 @@ from typing import Any
 from launchers import home
 from launchers.answerers import Answerer
 from launchers.evaluation import item_of
+from recipes import bases
 from recipes.data.pair_audit import Audit, Measured
 from recipes.data.preferences import comparable, prompt_key
-from recipes.data.rows import MAX_PROBLEMS, to_chat
+from recipes.data.rows import MAX_PROBLEMS, canonical, to_chat
 from recipes.data.stream import read_rows
+from recipes.facts import count_tokens
 from recipes.sampling import Sampling
 from sweeps.errors import InvalidInput, Problem, nearest
 from tracking.meters.judge import identity, judge_of
@@ -95,7 +97,7 @@ def _metrics_of(answerer: Answerer) -> list[str] | None:
 
 
 def prompts_of(answerer: Answerer, rows: str | None) -> tuple[list[Row], int]:
-    """The rows whose prompts are asked, and how many were left out of the training rows as they are held out.
+    """The rows whose prompts are asked, each prompt once, and how many training rows have one that is held out.
 
     Args:
         rows: A file of rows, with or without answers; None takes the sweep's training rows.
@@ -107,7 +109,7 @@ def prompts_of(answerer: Answerer, rows: str | None) -> tuple[list[Row], int]:
     if rows is None:
         train = answerer.rows.rows["train"]
         free = [row for row in train if not any(prompt_key(row["messages"]) in keys for keys in held_out.values())]
-        return free, len(train) - len(free)
+        return _once(free), len(train) - len(free)
     found: list[Row] = []
     problems: list[Problem] = []
     for number, row in read_rows(rows, Path(), home.cache_folder()):
@@ -130,7 +132,12 @@ def prompts_of(answerer: Answerer, rows: str | None) -> tuple[list[Row], int]:
         raise InvalidInput(problems, rows)
     if not found:
         raise InvalidInput(Problem("--rows", f"{rows} holds no rows", "one JSON object a line is needed"))
-    return found, 0
+    return _once(found), 0
+
+
+def _once(rows: Sequence[Row]) -> list[Row]:
+    """The first row of each prompt: the others would draw the same answers."""
+    return list({canonical(row["messages"][:-1]): row for row in reversed(rows)}.values())[::-1]
 
 
 def _with_answer(row: Any) -> Any:
@@ -183,7 +190,8 @@ class Pairs:
         named = _digest([told, answerer.recipe.base.dtype, answerer.recipe.generate.max_new_tokens])
         self._kept = ReplyCache(home.cache_folder() / "samples" / f"{named[:32]}.jsonl")
         self._model: Any = None
-        self._audit = Audit()
+        folder = bases.locate(answerer.recipe.base, base_dir)
+        self._audit = Audit((lambda text: count_tokens(folder, [text])) if folder is not None else None)
 
     def of(self, rows: Sequence[Row], tell: Tell) -> Iterator[Row]:
         """A pair in the common form for each prompt that gives one; ``made`` counts as it goes."""

@@ -81,6 +81,7 @@ def test_each_pair_is_the_best_against_the_worst_with_its_provenance(tiny: Answe
         assert (told["seed"], told["temperature"], told["samples"], told["judge"]) == (1, 1.0, 4, None)
         assert told["adapter_sha256"] == tiny.digest
     assert len(checked_pairs(enumerate(pairs, start=1), "x")) == len(pairs), "a sweep reads them as they are"
+    assert [one.name for one in counted.measured] == ["characters", "tokens"]
 
 
 def test_only_training_prompts_are_asked(tiny: Answerer, home: Path) -> None:
@@ -128,7 +129,7 @@ def test_rows_of_ones_own_are_asked_with_or_without_answers_but_never_held_out_o
         {"messages": [{"role": "user", "content": "A mug?"}]},
         {"prompt": "x", "completion": "y"},
     ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in own))
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*own, own[0]]))
     found, left = prompts_of(tiny, str(path))
     assert ([row["messages"][0]["content"] for row in found], left) == (["A tent?", "A mug?", "x"], 0)
     sealed = tiny.rows.rows["challenge"][0]["messages"]

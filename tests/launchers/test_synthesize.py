@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launchers.commands.synthesize import _local
 from launchers.synthesis import Article, Order, Synthesis, read_articles
 from recipes.data.rows import checked_rows, read_jsonl
 from sweeps.errors import InvalidInput, ServiceUnreachable
 from tests.launchers.running import podium
 from tests.production import Production, question, said
+from tests.storage import BUCKET, Server
 from tracking.meters.endpoint import Reply
 from tracking.meters.gates import load_gate
 from tracking.meters.teacher import (
@@ -253,6 +255,13 @@ def test_a_catalogue_is_any_table(tmp_path: Path) -> None:
     found = read_articles(tmp_path / "shop.jsonl", "CATALOGUE", None, ())
     assert [one.id for one in found] == ["row 1", "row 2"]
     assert found[0].text == 'name: Tent; tags: ["x"]'
+
+
+def test_a_catalogue_in_object_storage_is_read_by_its_ending(server: Server, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("PODIUM_HOME", str(tmp_path))
+    server.put("shop/products.csv", b"id,title\na,Tent\n")
+    with _local(f"s3://{BUCKET}/shop/products.csv") as path:
+        assert read_articles(path, "CATALOGUE", None, ()) == [Article("a", "title: Tent")]
 
 
 def test_the_command_asks_writes_and_stops_at_its_limit(serve: Serve, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def data(what: str, arguments: tuple[str, ...], message: str, way_out: str, name
 
 _LEAK = [{"prompt": f"Order {n % 30}?", "chosen": "Yes.", "rejected": f"No {n}.", "side": n} for n in range(120)]
 
-PREFERENCES: tuple[Case, ...] = (
+PAIRS_AND_LOGS: tuple[Case, ...] = (
     plan(
         "Both responses have rank 0",
         DPO,

@@ -3,6 +3,7 @@
 ``python -m tests.launchers.bad_cases`` writes the page anew.
 """
 
+from tests.launchers.bad_data import SPLITS
 from tests.launchers.bad_gates import GATES
 from tests.launchers.bad_incumbent import INCUMBENT
 from tests.launchers.bad_inputs import BASE, DATA, RECIPE
@@ -25,6 +26,7 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
     "The search space": SPACE,
     "The data": DATA,
     "Preference pairs, chat logs, synthetic rows": PAIRS_AND_LOGS,
+    "Checking and splitting data": SPLITS,
     "The base model": BASE,
     "Recipe and pools": RECIPE,
     "Evaluation and champion": EVALUATION,

@@ -10,6 +10,7 @@ from typing import Any
 from launchers import home
 from recipes import adapters, bases, objects
 from recipes.data.splits import SplitRows, load
+from recipes.files import sha256_of
 from recipes.schema import Recipe
 from sweeps.errors import InvalidInput, NoChampion, Problem
 from tracking.state import SweepState
@@ -42,8 +43,8 @@ class Answerer:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the adapter."""
-        return adapters.identity(self.adapter)
+        """SHA-256 of the adapter's weights, as a bundle's manifest has it."""
+        return sha256_of(self.adapter / adapters.WEIGHTS)
 
     @cached_property
     def base(self) -> str:

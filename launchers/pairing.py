@@ -16,7 +16,7 @@ from typing import Any
 from launchers import home
 from launchers.answerers import Answerer
 from launchers.evaluation import item_of
-from recipes import bases
+from recipes import adapters, bases
 from recipes.data.pair_audit import Audit, Measured
 from recipes.data.preferences import comparable, prompt_key
 from recipes.data.rows import MAX_PROBLEMS, canonical, to_chat
@@ -137,7 +137,10 @@ def prompts_of(answerer: Answerer, rows: str | None) -> tuple[list[Row], int]:
 
 def _once(rows: Sequence[Row]) -> list[Row]:
     """The first row of each prompt: the others would draw the same answers."""
-    return list({canonical(row["messages"][:-1]): row for row in reversed(rows)}.values())[::-1]
+    found: dict[str, Row] = {}
+    for row in rows:
+        found.setdefault(canonical(row["messages"][:-1]), row)
+    return list(found.values())
 
 
 def _with_answer(row: Any) -> Any:
@@ -186,7 +189,8 @@ class Pairs:
             cache = home.cache_folder() / "judge"
             judge_of(grading["judge"], cache).probe()
             self._judge = judge_of(grading["judge"], cache)  # verdicts are those of what the server now calls its model
-        told = {"base": answerer.base_identity, "adapter": answerer.digest, "guide": answerer.guide}
+        scale = adapters.shape(answerer.adapter)[:2]  # beside the weights: a bundle writes its settings anew
+        told = {"base": answerer.base_identity, "adapter": [answerer.digest, *scale], "guide": answerer.guide}
         named = _digest([told, answerer.recipe.base.dtype, answerer.recipe.generate.max_new_tokens])
         self._kept = ReplyCache(home.cache_folder() / "samples" / f"{named[:32]}.jsonl")
         self._model: Any = None

@@ -19,7 +19,7 @@ from sweeps.facts import Pool
 from sweeps.retrieving import written_tables
 from sweeps.spec import LoadedSpec, Sweep, read_spec, resolve
 
-INPUTS = ("base.", "data.", "lora.targets")  # what is set here decides the facts: size, rows, hashes, widths
+INPUTS = ("base.", "data.", "lora.targets", "method")  # what is set here decides the facts: size, rows, hashes, widths
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,7 @@ def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_
     Raises:
         InvalidInput: With all that is wrong with the sweep, each with its line.
     """
-    loaded = read_spec(path, overrides)
-    base_dir = base_dir or path.resolve().parent
-    raw = loaded.source.values
-    recipe = raw.get("recipe")
-    if not isinstance(recipe, str):
-        raise loaded.error()
-    try:
-        settings = compose(recipe, base_dir=base_dir)
-    except InvalidInput as error:
-        raise loaded.error(
-            *(loaded.problem(("recipe",), _with_place(problem), problem.hint) for problem in error.problems)
-        ) from None
-    _apply_inputs(settings, raw.get("set"))
+    loaded, settings, base_dir = composed(path, overrides, base_dir)
     loaded = replace(loaded, problems=(*loaded.problems, *_check_files(loaded, base_dir)))
     try:
         facts, rows = recipe_facts(settings, base_dir, home.cache_folder())
@@ -107,6 +95,29 @@ def _check_guided(loaded: LoadedSpec, sweep: Sweep) -> None:
         raise loaded.error(*problems)
 
 
+def composed(
+    path: Path, overrides: Sequence[str] = (), base_dir: Path | None = None
+) -> tuple[LoadedSpec, dict[str, Any], Path]:
+    """The sweep's YAML, its recipe with the inputs that are set in it, and what relative paths are taken from.
+
+    No rows are read. Arguments and errors are those of :func:`build`.
+    """
+    loaded = read_spec(path, overrides)
+    base_dir = base_dir or path.resolve().parent
+    raw = loaded.source.values
+    recipe = raw.get("recipe")
+    if not isinstance(recipe, str):
+        raise loaded.error()
+    try:
+        settings = compose(recipe, base_dir=base_dir)
+    except InvalidInput as error:
+        raise loaded.error(
+            *(loaded.problem(("recipe",), _with_place(problem), problem.hint) for problem in error.problems)
+        ) from None
+    _apply_inputs(settings, raw.get("set"))
+    return loaded, settings, base_dir
+
+
 def _incumbent(loaded: LoadedSpec, sweep: Sweep, base_dir: Path) -> InUse | None:
     """What the sweep is compared with, its files found."""
     spec = sweep.spec.evaluate.incumbent
@@ -133,8 +144,8 @@ def _apply_inputs(settings: dict[str, Any], written: Any) -> None:
     known = key_facts()
     for key, value in (written or {}).items() if isinstance(written, dict) else ():
         if isinstance(key, str) and key.startswith(INPUTS) and key in known:
-            group, _, name = key.partition(".")
-            settings[group][name] = value
+            group, _, name = key.rpartition(".")
+            (settings[group] if group else settings)[name] = value
 
 
 def _at_its_line(loaded: LoadedSpec, problem: Problem) -> Problem:

@@ -3,7 +3,8 @@
 import csv
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -28,6 +29,16 @@ class Format(StrEnum):
 def say(text: str) -> None:
     """A line for the person at the terminal."""
     messages.print(text, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Tells on a terminal what is being done."""
+    if not messages.is_terminal:
+        yield lambda _: None
+        return
+    with messages.status("") as status:
+        yield lambda text: status.update(f"{text} …")
 
 
 def show_error(error: PodiumError) -> None:

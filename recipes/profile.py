@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recipes import bases, objects
+from recipes.data import tabular
 from recipes.data.rows import canonical, checked_rows
 from recipes.data.splits import SplitRows, numbered_rows, split_rows
 from recipes.facts import count_tokens
@@ -27,7 +28,6 @@ GROUP_NAMES = (
     *("source", "document", "template", "page", "url", "file", "repository"),
 )  # fields called so, or so with "_id", usually say what belongs together
 _MAGIC = {
-    b"PAR1": ("a Parquet file", "pandas' read_parquet and to_json(…, orient='records', lines=True) write JSONL"),
     b"\x1f\x8b": ("a gzip file", "unpack it with gunzip"),
     b"PK\x03\x04": ("a ZIP archive or an Excel file", "unpack it, or save the sheet as rows of JSON"),
 }
@@ -138,7 +138,7 @@ def profile(data: Data, base: Base, base_dir: Path, cache: Path | None = None) -
 
 
 def refuse_other_forms(path: str, base_dir: Path, cache: Path | None) -> None:
-    """Say what a file is that is no JSONL, where its beginning tells."""
+    """Say what a file is that is neither JSONL nor Parquet, where its beginning tells."""
     if objects.is_url(path):
         start = objects.read(path, cache)[:4096]
     else:
@@ -147,6 +147,8 @@ def refuse_other_forms(path: str, base_dir: Path, cache: Path | None) -> None:
             return  # the reader says so
         with local.open("rb") as file:
             start = file.read(4096)
+    if start.startswith(tabular.MAGIC):
+        return
     for magic, (what, hint) in _MAGIC.items():
         if start.startswith(magic):
             raise _other_form(path, what, hint)

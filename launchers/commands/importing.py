@@ -6,19 +6,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from launchers.commands.chat_logs import chat
 from launchers.output import say
 
 if TYPE_CHECKING:
     from recipes.shopping.importing import Imported
 
-app = typer.Typer(help="Turn public data sets of product search into what a sweep reads.", no_args_is_help=True)
+app = typer.Typer(
+    help="Turn logs, and public data sets of product search, into what a sweep reads.", no_args_is_help=True
+)
+app.command()(chat)
 
 To = Annotated[Path, typer.Option(help="The folder to write to.")]
 
 
 @app.callback()
 def _group() -> None:
-    """Turn public data sets of product search into what a sweep reads. Nothing is downloaded."""
+    """Turn logs, and public data sets of product search, into what a sweep reads. Nothing is downloaded."""
 
 
 @app.command()

@@ -236,7 +236,8 @@ def show_outcome(state: SweepState) -> None:
         print(f"bundle:   {state.exports[-1]['to']} (verified)")
     if (state.folder / "report.html").exists():
         print(f"report:   {state.folder / 'report.html'}")
-    query = "waterproof trail shoes for my wife" if state.recipe.get("data", {}).get("builtin") == "commerce" else "…"
+    is_demo = state.recipe.get("data", {}).get("builtin") in ("commerce", "commerce_pairs")
+    query = "waterproof trail shoes for my wife" if is_demo else "…"
     print(f'next:     podium dashboard · podium try "{query}" · podium cost')
     if state.exports and state.exports[-1]["trial"] == champion:
         print(f"serve it: podium serve {state.name}")

@@ -7,77 +7,22 @@ an object or a list; it is serialised canonically.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Literal
 
+from recipes.data.jsonl import read_jsonl as read_jsonl
 from sweeps.errors import InvalidInput, Problem
 
 ROLES = ("system", "user", "assistant")
 PAIRS = (("prompt", "completion"), ("question", "answer"), ("prompt", "response"))
 MAX_PROBLEMS = 20
-NEAR = 20  # characters that a message quotes on each side of the place where a line is wrong
+Method = Literal["sft", "dpo"]
 HALF_PAIR = re.compile("[\ud800-\udfff]")  # JSON can escape one, but no encoding can write it
 
 
 def canonical(content: Any) -> str:
     """The one text of a JSON value: keys in their order, no spaces, no escapes for letters."""
     return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-
-
-def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    """Each line's number and its JSON value, or the Problem of a line that is no JSON; empty lines are passed over.
-
-    Raises:
-        InvalidInput: The file is missing or not UTF-8.
-    """
-    if path.is_dir():
-        raise InvalidInput(Problem("data.path", f"{path} is a folder", "name the JSONL file in it"))
-    if not path.is_file():
-        hint = "a relative path is taken from the folder of the sweep's YAML"
-        raise InvalidInput(Problem("data.path", f"no such file: {path}", hint))
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InvalidInput(Problem("data.path", f"{path} cannot be read: {error.strerror}")) from None
-    yield from parse_jsonl(data, str(path))
-
-
-def parse_jsonl(data: bytes, source: str) -> Iterator[tuple[int, Any]]:
-    """As :func:`read_jsonl`, of bytes that were read from ``source``."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        rule = f"{source} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}"
-        raise InvalidInput(Problem("data.path", rule, "convert it with `iconv -t UTF-8`")) from None
-    # Not splitlines: it would also split at U+2028, which JSON allows within a string.
-    lines = re.split(r"\r\n?|\n", text)
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            yield number, json.loads(line, parse_constant=_refuse)
-        except (ValueError, RecursionError) as error:
-            yield number, _not_json(source, number, line, error, is_last=number == len(lines))
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON value, write null")
-
-
-def _not_json(source: str, number: int, line: str, error: Exception, *, is_last: bool) -> Problem:
-    """A line that cannot be read, in words."""
-    if (column := line.find("\0")) >= 0:
-        hint = "the file was damaged while it was written: write it again"
-        return Problem(source, f"not JSON: a NUL byte at column {column + 1}", hint, number)
-    hint = "the file ends within this line: was it cut short?" if is_last else "every line must be one JSON object"
-    if isinstance(error, json.JSONDecodeError):
-        near = line[max(0, error.pos - NEAR) : error.pos + NEAR]
-        what = error.msg.removesuffix(" starting at")
-        return Problem(source, f"not JSON: {what} at column {error.colno}, near {near!r}", hint, number)
-    if isinstance(error, RecursionError):
-        return Problem(source, "not JSON that can be read: it is nested too deeply", line=number)
-    return Problem(source, f"not JSON: {str(error).split(';')[0]}", line=number)
 
 
 def to_chat(row: Any) -> dict[str, Any]:
@@ -102,10 +47,15 @@ def to_chat(row: Any) -> dict[str, Any]:
         # Whoever writes the row again, or hashes it, needs all of it to have an encoding.
         if key != "messages" and HALF_PAIR.search(json.dumps([key, value], ensure_ascii=False)):
             raise ValueError(f"the field {key!r} holds half of a surrogate pair")
-    return {**row, "messages": _checked(messages)}
+    return {**row, "messages": checked_messages(messages)}
 
 
-def _checked(messages: Any) -> list[dict[str, str]]:
+def checked_messages(messages: Any) -> list[dict[str, str]]:
+    """A conversation that ends with the assistant, each turn with role and text alone.
+
+    Raises:
+        ValueError: With the rule that it breaks.
+    """
     if not isinstance(messages, list) or not messages:
         raise ValueError("messages must be a list with at least a user's and an assistant's turn")
     out = []
@@ -132,11 +82,35 @@ def _checked(messages: Any) -> list[dict[str, str]]:
     return out
 
 
+def is_pair(row: Any) -> bool:
+    """Whether a row is meant as a preference pair, in one of the forms of :mod:`recipes.data.preferences`."""
+    if not isinstance(row, dict):
+        return False
+    ranked = "rank" in row and ("response" in row or "content" in row)
+    answered = "messages" in row and isinstance(row.get("rejected"), str | list | dict)
+    return "chosen" in row or "responses" in row or ranked or answered
+
+
+def refusal(row: Any, method: Method, source: str, line: int) -> Problem | None:
+    """What is told of a row that another method than this one learns from; None of any other row."""
+    if not isinstance(row, dict) or is_pair(row) is (method == "dpo"):
+        return None
+    if method == "sft":
+        rule = "a preference pair, but method sft learns from rows of one answer"
+        return Problem(source, rule, "set method: dpo, or leave the rejected answers out", line)
+    single = "messages" in row or any(pair[0] in row and pair[1] in row for pair in PAIRS)
+    rule = "a row of one answer, but method dpo learns from pairs"
+    if not single:
+        rule = f"no preference pair: it has {', '.join(sorted(row)) or 'no key'}"
+    return Problem(source, rule, "write prompt, chosen and rejected, or ranked responses; or set method: sft", line)
+
+
 def checked_rows(numbered: Iterable[tuple[int, Any]], source: str) -> list[dict[str, Any]]:
     """All rows in the common form.
 
     Raises:
-        InvalidInput: With every line that is no JSON and every row that breaks a rule (the first twenty), by line.
+        InvalidInput: With every line that is no JSON and every row that breaks a rule (the first twenty), by line; that
+            rows are preference pairs is said once.
     """
     rows: list[dict[str, Any]] = []
     problems: list[Problem] = []
@@ -144,6 +118,9 @@ def checked_rows(numbered: Iterable[tuple[int, Any]], source: str) -> list[dict[
         try:
             if isinstance(row, Problem):
                 problems.append(row)
+            elif (problem := refusal(row, "sft", source, number)) is not None:
+                problems.append(problem)
+                break
             else:
                 rows.append(to_chat(row))
         except ValueError as error:

@@ -6,19 +6,23 @@ written once per content, under ``<cache>/data/<hash>/``.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recipes import objects
-from recipes.data.rows import canonical, checked_rows, parse_jsonl, read_jsonl
+from recipes.data.preferences import checked_pairs, prompt_key
+from recipes.data.rows import Method, canonical, checked_rows
+from recipes.data.stream import read_rows
 from recipes.files import write_whole
 from recipes.schema import Data
 from sweeps.errors import InvalidInput, Problem
 
 SPLITS = ("train", "validation", "dev", "challenge")
 """Train teaches; validation gives the loss and stops trials; dev chooses; challenge is read once, at the end."""
+
+Checked = Callable[[Iterable[tuple[int, Any]], str], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -34,20 +38,70 @@ class SplitRows:
         return hashlib.sha256(json.dumps(self.sha256, sort_keys=True).encode()).hexdigest()
 
 
-def load(data: Data, base_dir: Path, cache: Path | None = None) -> SplitRows:
+def load(data: Data, base_dir: Path, cache: Path | None = None, method: Method = "sft") -> SplitRows:
     """Read or generate the rows and split them. A relative path is taken from ``base_dir``.
 
     Args:
         data: Where the rows are, and how they are split.
         base_dir: The folder of the sweep's YAML.
         cache: Where an object that was downloaded is kept; without it, it is downloaded again each time.
+        method: ``dpo`` reads preference pairs, ``sft`` rows of one answer.
 
     Raises:
-        InvalidInput: The rows cannot be read, or a split that is asked for stays empty.
+        InvalidInput: The rows cannot be read, are of the other kind, or a split that is asked for stays empty.
         ServiceUnreachable: The rows are in object storage, and it does not answer.
     """
-    numbered, source = numbered_rows(data, base_dir, cache)
-    return split_rows(checked_rows(numbered, source), data)
+    checked = checked_pairs if method == "dpo" else checked_rows
+    if data.path is not None and _is_folder(data.path, base_dir):
+        splits = _written(data, base_dir, cache, checked)
+    else:
+        numbered, source = numbered_rows(data, base_dir, cache)
+        splits = split_rows(checked(numbered, source), data)
+    if method == "dpo":
+        _refuse_shared_prompts(splits)
+    return splits
+
+
+def _refuse_shared_prompts(splits: SplitRows) -> None:
+    """Pairs of one prompt are many rows: a group that tears them apart would have a held-out prompt learned.
+
+    Raises:
+        InvalidInput: A prompt of train or validation is also one of dev or challenge.
+    """
+    for name in ("challenge", "dev"):
+        held_out = {prompt_key(row["messages"]) for row in splits.rows[name]}
+        for side in ("train", "validation"):
+            for row in splits.rows[side]:
+                if prompt_key(row["messages"]) in held_out:
+                    asked = next(one["content"] for one in reversed(row["messages"]) if one["role"] == "user")
+                    rule = f"the prompt {asked[:40]!r} is in the {side} set and also in the {name} set"
+                    hint = "give all rows of a prompt one group, or leave data.group out"
+                    raise InvalidInput(Problem("data.group", rule, hint))
+
+
+def _is_folder(path: str, base_dir: Path) -> bool:
+    """Whether a path names a split that ``podium data split`` has written."""
+    from recipes.data import split_files
+
+    if objects.is_url(path):
+        return path.endswith("/")
+    return split_files.is_split(base_dir / Path(path).expanduser())
+
+
+def _written(data: Data, base_dir: Path, cache: Path | None, checked: Checked) -> SplitRows:
+    """A split that was written: its sides are as they are, whatever ``data`` says of shares, seed and group."""
+    from recipes.data import split_files
+
+    assert data.path is not None
+    if data.rows is not None:
+        rule = f"cannot cut a split that was written, but got {data.rows} with data.path: {data.path}"
+        raise InvalidInput(Problem("data.rows", rule, "set data.rows: null, or name a file of rows"))
+    rows = split_files.read(data.path, base_dir, cache, checked)
+    for split in ("train", "validation"):
+        if not rows[split]:
+            rule = f"the {split} split of {data.path} is empty"
+            raise InvalidInput(Problem("data.path", rule, "write the split again with a larger share"))
+    return SplitRows(rows, _hashes(rows))
 
 
 def split_rows(rows: list[dict[str, Any]], data: Data) -> SplitRows:
@@ -65,22 +119,22 @@ def split_rows(rows: list[dict[str, Any]], data: Data) -> SplitRows:
         if getattr(data, split) > 0 and not sides[split]:
             rule = f"the {split} split is empty: {len(rows)} rows at a share of {getattr(data, split):g}"
             raise InvalidInput(Problem(f"data.{split}", rule, "give more rows, or a larger share"))
-    hashes = {split: hashlib.sha256(_jsonl(sides[split]).encode()).hexdigest() for split in SPLITS}
-    return SplitRows(sides, hashes)
+    return SplitRows(sides, _hashes(sides))
 
 
 def numbered_rows(data: Data, base_dir: Path, cache: Path | None = None) -> tuple[Iterable[tuple[int, Any]], str]:
     """The rows as they are written, each with the number of its line, and the source's name for messages."""
+    if data.builtin == "commerce_pairs":
+        from recipes.commerce import pairs
+
+        return enumerate(pairs.rows(data.rows or 1200, data.seed), start=1), "builtin commerce_pairs"
     if data.builtin == "commerce":
         from recipes.commerce import task
 
         return enumerate(task.rows(data.rows or 1200, data.seed), start=1), "builtin commerce"
     assert data.path is not None, "the schema wants one of builtin and path"
-    if objects.is_url(data.path):
-        return parse_jsonl(objects.read(data.path, cache), data.path), data.path
-    path = Path(data.path).expanduser()
-    path = path if path.is_absolute() else base_dir / path
-    return read_jsonl(path), str(path)
+    name = data.path if objects.is_url(data.path) else str(base_dir / Path(data.path).expanduser())
+    return read_rows(data.path, base_dir, cache), name
 
 
 def _group(row: dict[str, Any], data: Data) -> str:
@@ -101,6 +155,10 @@ def _side(group: str, data: Data) -> str:
         if place < edge:
             return split
     return "train"  # shares that sum to 1 - 1e-16 leave a sliver
+
+
+def _hashes(sides: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
+    return {split: hashlib.sha256(_jsonl(sides[split]).encode()).hexdigest() for split in SPLITS}
 
 
 def _jsonl(rows: list[dict[str, Any]]) -> str:

@@ -8,7 +8,18 @@ python -m tests.benchmarks --repeats 3              # fewer turns
 import argparse
 import logging
 
-from tests.benchmarks import aiperf, constraints, decision, defects, end_to_end, engine, equal_trials, guided
+from tests.benchmarks import (
+    aiperf,
+    constraints,
+    decision,
+    defects,
+    end_to_end,
+    engine,
+    equal_trials,
+    guided,
+    leak,
+    million_rows,
+)
 
 WHOLE_SWEEPS = {
     "end_to_end": end_to_end.run,
@@ -21,6 +32,8 @@ SEEDED = {  # a second turn would say the same
     "decision": decision.run,
     "defects": defects.run,
     "equal_trials": equal_trials.run,
+    "leak": leak.run,
+    "million_rows": million_rows.run,
 }
 PARTS = (*engine.PARTS, *WHOLE_SWEEPS, *SEEDED)
 

@@ -3,11 +3,13 @@
 ``python -m tests.launchers.bad_cases`` writes the page anew.
 """
 
+from tests.launchers.bad_data import SPLITS
 from tests.launchers.bad_gates import GATES
 from tests.launchers.bad_incumbent import INCUMBENT
 from tests.launchers.bad_inputs import BASE, DATA, RECIPE
 from tests.launchers.bad_judges import JUDGES
 from tests.launchers.bad_latency import LATENCY
+from tests.launchers.bad_pairs import PAIRS_AND_LOGS
 from tests.launchers.bad_prices import PRICES
 from tests.launchers.bad_retrieval import RETRIEVAL
 from tests.launchers.bad_runs import EVALUATION, HOME, RUNNING
@@ -23,6 +25,8 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
     "The sweep's YAML": FILE,
     "The search space": SPACE,
     "The data": DATA,
+    "Preference pairs, chat logs, synthetic rows": PAIRS_AND_LOGS,
+    "Checking and splitting data": SPLITS,
     "The base model": BASE,
     "Recipe and pools": RECIPE,
     "Evaluation and champion": EVALUATION,

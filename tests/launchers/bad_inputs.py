@@ -22,7 +22,7 @@ DATA = (
     plan(
         "It is not UTF-8",
         (),
-        "{here}/rows.jsonl is not UTF-8: byte 0 is 0xff",
+        "{here}/rows.jsonl is not UTF-8: byte 0 is 0xff, in line 1",
         "convert it with `iconv -t UTF-8`",
         rows(ROWS.encode("utf-16")),
     ),

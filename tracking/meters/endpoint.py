@@ -50,8 +50,14 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class _Reply:
-    """``text`` is None where there is none, and ``why`` then says why; ``about`` is that of a ``NoReplyError``."""
+class Reply:
+    """One answer. ``text`` is None where there is none, and ``why`` then says why.
+
+    Attributes:
+        about: That of a ``NoReplyError``.
+        tokens_in: By the endpoint's own count, 0 where it tells none; ``tokens_out`` likewise.
+        served: What the endpoint calls the model that answered.
+    """
 
     text: str | None
     why: str = ""
@@ -62,7 +68,7 @@ class _Reply:
 
 
 class ServedModel:
-    """A model behind an endpoint, asked for greedy answers. Safe to use from several threads.
+    """A model behind an endpoint, asked for greedy answers unless it is given a temperature. Safe for several threads.
 
     Args:
         model: Its name there.
@@ -75,6 +81,8 @@ class ServedModel:
         cache: The file of answers; None keeps none.
         schema: Sent with every request as ``response_format``; None leaves answers free.
         who: What messages call it.
+        temperature: Of its answers; 0 is greedy.
+        keys: What of a sweep, or of a command line, sets ``api_key_env`` and ``timeout``, for messages.
 
     Raises:
         InvalidInput: The key's variable is not set.
@@ -92,17 +100,19 @@ class ServedModel:
         cache: Path | None = None,
         schema: dict[str, Any] | None = None,
         who: str = "the incumbent",
+        temperature: float = 0,
+        keys: tuple[str, str] = ("evaluate.incumbent.api_key_env", "evaluate.incumbent.timeout"),
     ) -> None:
         key = os.environ.get(api_key_env, "") if api_key_env else ""
         if api_key_env and not key:
             rule = f"the environment has no {api_key_env}"
-            raise InvalidInput(Problem("evaluate.incumbent.api_key_env", rule, f"export {api_key_env}=…"))
+            raise InvalidInput(Problem(keys[0], rule, f"export {api_key_env}=…"))
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.model, self.max_tokens, self.concurrency = model, max_tokens, concurrency
         self.endpoint = Endpoint(
             completions(endpoint), headers, timeout_s, PATIENCE * timeout_s, "the schema of answers"
         )
-        self._schema, self._who = schema, who
+        self._schema, self._who, self._temperature, self._timeout_key = schema, who, temperature, keys[1]
         self._identity = identity
         self._cache = ReplyCache(cache)
         self._limit = LIMITS[0]
@@ -141,9 +151,9 @@ class ServedModel:
                 or does not know the model.
         """
         if self._schema is not None:
-            probe(self.endpoint, self.model, self._who, "evaluate.incumbent.timeout")
+            probe(self.endpoint, self.model, self._who, self._timeout_key)
         patient = replace(self.endpoint, limit_s=self.endpoint.timeout_s)
-        with self.endpoint.reaching(self._who, "evaluate.incumbent.timeout"):
+        with self.endpoint.reaching(self._who, self._timeout_key):
             try:
                 reply = self.endpoint.post_once(self._hello(), self.endpoint.timeout_s)
             except urllib.error.HTTPError as error:
@@ -188,11 +198,11 @@ class ServedModel:
             ServiceUnreachable: More have none, or it refuses all. What came is kept.
         """
         keys = [self._key(prompt) for prompt in prompts]
-        replies = {key: _Reply(**kept) for key in dict.fromkeys(keys) if (kept := self._cache.get(key)) is not None}
+        replies = {key: Reply(**kept) for key in dict.fromkeys(keys) if (kept := self._cache.get(key)) is not None}
         todo = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in replies}
         stopped, missing = Event(), 0
         with ThreadPoolExecutor(self.concurrency) as pool:
-            futures: dict[Future[_Reply], str] = {
+            futures: dict[Future[Reply], str] = {
                 pool.submit(self._ask_and_keep, key, prompt, stopped): key for key, prompt in todo.items()
             }
             try:
@@ -219,14 +229,39 @@ class ServedModel:
             served=tuple(sorted({reply.served for reply in found} - {""})),
         )
 
-    def _key(self, prompt: Messages) -> str:
+    def kept(self, prompt: Messages, time: int = 0) -> Reply | None:
+        """The answer to a question that was asked before, for the first time or a later one; None where it was not."""
+        found = self._cache.get(self._key(prompt, time))
+        return Reply(**found) if found is not None else None
+
+    def ask(self, prompt: Messages, stopped: Event, time: int = 0) -> Reply:
+        """Ask, and keep what is answered; with ``stopped`` set nothing is asked again.
+
+        Args:
+            time: A question that is asked again, for another answer, is kept beside the first under its number.
+
+        Raises:
+            ServiceUnreachable: It refuses this question as it would any other.
+        """
+        reply = self._ask_and_keep(self._key(prompt, time), prompt, stopped)
+        if reply.about == "all":
+            raise ServiceUnreachable(f"{self._who} at {self.endpoint.url} {reply.why}")
+        return reply
+
+    def _key(self, prompt: Messages, time: int = 0) -> str:
         parts = [self.endpoint.url, self._identity, self.model, self.max_tokens, list(prompt)]
         parts += [self._schema] if self._schema is not None else []
+        parts += [{"temperature": self._temperature, "time": time}] if self._temperature or time else []
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def body(self, prompt: Messages) -> dict[str, Any]:
         """What is posted for a conversation."""
-        told = {"model": self.model, "messages": list(prompt), "temperature": 0, self._limit: self.max_tokens}
+        told = {
+            "model": self.model,
+            "messages": list(prompt),
+            "temperature": self._temperature,
+            self._limit: self.max_tokens,
+        }
         if self._schema is not None:
             told["response_format"] = response_format(self._schema)
         return told
@@ -234,23 +269,23 @@ class ServedModel:
     def _hello(self) -> dict[str, Any]:
         return {**self.body([{"role": "user", "content": "Hello."}]), self._limit: min(16, self.max_tokens)}
 
-    def _ask_and_keep(self, key: str, prompt: Messages, stopped: Event) -> _Reply:
+    def _ask_and_keep(self, key: str, prompt: Messages, stopped: Event) -> Reply:
         reply = self._ask(prompt, stopped)
         if reply.text is not None:
             told = {"tokens_in": reply.tokens_in, "tokens_out": reply.tokens_out, "served": reply.served}
             self._cache.put(key, {"text": reply.text, **told})
         return reply
 
-    def _ask(self, prompt: Messages, stopped: Event) -> _Reply:
+    def _ask(self, prompt: Messages, stopped: Event) -> Reply:
         why = ""
         for _ in range(ATTEMPTS):
             try:
                 return _read(self._post(prompt, stopped))
             except NoReplyError as error:
-                return _Reply(None, str(error), error.about)
+                return Reply(None, str(error), error.about)
             except (ValueError, LookupError, TypeError, AttributeError) as error:
                 why = f"answers, but not with a chat completion ({type(error).__name__}: {error})"
-        return _Reply(None, why)
+        return Reply(None, why)
 
     def _post(self, prompt: Messages, stopped: Event) -> Any:
         try:
@@ -300,13 +335,13 @@ def sole_model(endpoint: str, headers: Mapping[str, str]) -> str:
     return names[0]
 
 
-def _read(reply: Any) -> _Reply:
+def _read(reply: Any) -> Reply:
     """The answer in a chat completion. One without any text is missing: an empty text is an answer."""
     choice, usage = reply["choices"][0], reply.get("usage") or {}
     content = choice["message"]["content"]
     if content is None:
-        return _Reply(None, f"answered without a text (finish_reason {choice.get('finish_reason')!r})")
-    return _Reply(
+        return Reply(None, f"answered without a text (finish_reason {choice.get('finish_reason')!r})")
+    return Reply(
         str(content).strip(),
         tokens_in=int(usage.get("prompt_tokens") or 0),
         tokens_out=int(usage.get("completion_tokens") or 0),

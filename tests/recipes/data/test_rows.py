@@ -169,7 +169,7 @@ def test_byte_order_marks_and_windows_lines_are_taken(tmp_path: Path, begin: byt
 def test_another_encoding_is_refused_with_the_byte(tmp_path: Path) -> None:
     path = written(tmp_path / "rows.jsonl", '{"prompt": "Zwölf'.encode("latin-1"))
     assert problems(path) == [
-        f"data.path: {path} is not UTF-8: byte 14 is 0xf6 (convert it with `iconv -t UTF-8`)",
+        f"data.path: {path} is not UTF-8: byte 14 is 0xf6, in line 1 (convert it with `iconv -t UTF-8`)",
     ]
 
 

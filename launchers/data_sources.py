@@ -1,0 +1,89 @@
+"""What a command about data is given: a file of rows, an object, or a sweep, whose recipe says more about them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launchers import home
+from sweeps.errors import InvalidInput, Problem
+
+if TYPE_CHECKING:
+    from recipes.data.stream import Source
+    from recipes.schema import Recipe
+
+_HINT = "name a JSONL or Parquet file, s3://bucket/key, or a sweep's YAML"
+
+
+@dataclass(frozen=True)
+class Given:
+    """Rows, and the sweep that uses them if one was named.
+
+    Attributes:
+        base_dir: What relative paths of the recipe are taken from.
+        schema: Of the sweep's answers, if it has one.
+    """
+
+    source: "Source"
+    recipe: "Recipe | None"
+    base_dir: Path
+    schema: dict[str, Any] | None
+
+
+@contextmanager
+def given(data: str) -> Iterator[Given]:
+    """The rows that a user names.
+
+    Raises:
+        InvalidInput: There are none, or the sweep's recipe is wrong.
+        ServiceUnreachable: They are in object storage, which does not answer.
+    """
+    from recipes import objects
+    from recipes.data.split_files import is_split
+    from recipes.data.stream import opened
+    from recipes.profile import refuse_other_forms
+
+    if data.endswith((".yaml", ".yml")):
+        with _of_sweep(Path(data)) as found:
+            yield found
+        return
+    path = Path(data).expanduser()
+    if not objects.is_url(data):
+        if path.is_dir():
+            hint = f"name one of its files: {path / 'train.jsonl'}" if is_split(path) else _HINT
+            raise InvalidInput(Problem("DATA", f"{path} is a folder", hint))
+        if not path.is_file():
+            raise InvalidInput(Problem("DATA", f"no such file: {data}", _HINT))
+        if path.stat().st_size:
+            refuse_other_forms(data, Path(), None)
+    with opened(data, Path(), home.cache_folder()) as source:
+        yield Given(source, None, Path(), None)
+
+
+@contextmanager
+def _of_sweep(path: Path) -> Iterator[Given]:
+    from launchers.build import composed
+    from launchers.schemas import schema_of
+    from recipes.compose import typed
+    from recipes.data.split_files import is_split
+    from recipes.data.splits import numbered_rows
+    from recipes.data.stream import Source, opened
+
+    loaded, settings, base_dir = composed(path)
+    recipe = typed(settings)
+    named = loaded.source.block("evaluate").get("schema")
+    try:
+        schema = schema_of(named if isinstance(named, str) else None, recipe.data.builtin, base_dir)
+    except (OSError, ValueError) as error:
+        raise loaded.error(loaded.problem(("evaluate", "schema"), f"{named} cannot be read: {error}")) from None
+    if recipe.data.path is None:
+        numbered, name = numbered_rows(recipe.data, base_dir)
+        yield Given(Source(name, None, tuple(row for _, row in numbered)), recipe, base_dir, schema)
+        return
+    folder = base_dir / Path(recipe.data.path).expanduser()
+    if is_split(folder):
+        rule = f"data.path {folder} is a split that was written already"
+        raise InvalidInput(Problem("DATA", rule, f"name one of its files: {folder / 'train.jsonl'}"))
+    with opened(recipe.data.path, base_dir, home.cache_folder()) as source:
+        yield Given(source, recipe, base_dir, schema)

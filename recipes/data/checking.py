@@ -1,0 +1,387 @@
+"""Checking a file of any length, before anything is trained on it.
+
+The file is gone through twice, and a third time where its rows are preference pairs: rows by themselves first (form,
+length, answers, loss mask), then against each other (near-duplicates) and against what nearly all prompts have.
+"""
+
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recipes import bases
+from recipes.data import answers, masks
+from recipes.data.findings import Finding, Tallies, ordered
+from recipes.data.links import Columns, components, near_links
+from recipes.data.looks import Fields, First, Sample, Second, common_form, look_again, look_at
+from recipes.data.rows import is_pair
+from recipes.data.signatures import Compared, Store
+from recipes.data.splitting import MARGIN, THRESHOLD
+from recipes.data.stream import Chunk, Source
+from recipes.data.words import Hashes
+from recipes.data.workers import each, num_workers
+from recipes.schema import Base
+from sweeps.errors import InvalidInput, Problem
+
+FORMS = ("chat", "prompt and completion", "preference pairs")
+NUM_BINS = 16
+MAX_BROKEN = 10_000  # broken pairs that are counted by their rule
+Form = Literal["chat", "prompt and completion", "preference pairs"]
+Tell = Callable[[str], None]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What rows are held against.
+
+    Attributes:
+        base: Whose template and tokenizer; None: tokens are estimated by characters.
+        base_dir: What its path is taken from.
+        schema: JSON Schema of the answers, as text.
+        max_tokens: Of a row; a longer one is an error, or a warning where tokens are estimated.
+        threshold: The similarity from which two prompts are nearly the same.
+    """
+
+    base: Base | None = None
+    base_dir: Path = field(default_factory=Path)
+    schema: str | None = None
+    max_tokens: int | None = None
+    threshold: float = THRESHOLD
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of a row.
+
+    Attributes:
+        is_estimate: Counted by characters, as no base was named.
+        bins: From, up to (exclusive), and how many rows.
+    """
+
+    median: int
+    p95: int
+    longest: int
+    longest_line: int
+    is_estimate: bool
+    bins: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found.
+
+    Attributes:
+        forms: How many rows are written in each form.
+        num_rows: That are there; ``num_usable`` break no rule of form.
+        lengths: None where no row is usable.
+        num_json: Answers that are a JSON object or list.
+        num_masked: Rows whose loss mask was looked at: all of a small file, a sample of a large one.
+        num_repeated: Rows that are there already, answer and all; ``num_near`` prompts nearly the same as another.
+        audit: For preference pairs, what gives the preferred answer away, by the number of it.
+    """
+
+    source: str
+    forms: dict[str, int]
+    num_rows: int
+    num_usable: int
+    base: str | None
+    max_tokens: int | None
+    lengths: Lengths | None
+    num_json: int
+    num_masked: int
+    num_repeated: int
+    num_near: int
+    findings: tuple[Finding, ...]
+    audit: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether no error stands."""
+        return not any(one.level == "error" for one in self.findings)
+
+
+@dataclass
+class _Look:
+    """The first look at a chunk."""
+
+    first: First
+    forms: Counter[str]
+    broken: Tallies
+    answers: answers.Answers
+    template: Tallies
+    lengths: NDArray[np.int32]
+    num_masked: int
+
+
+def check(source: Source, settings: Settings, tell: Tell = lambda _: None) -> Checked:
+    """Check all rows of a source.
+
+    Raises:
+        InvalidInput: The file cannot be read at all, or holds nothing; or there is no such base.
+    """
+    tokenizer = masks.tokenizer_of(settings.base, settings.base_dir) if settings.base is not None else None
+    limit = _limit(settings)
+    workers = num_workers(source.num_bytes)
+    columns, sample, seen, parts = Columns(), Sample(), answers.Answers(), list[NDArray[np.int32]]()
+    forms, broken, template, num_masked, num_rows = Counter[str](), Tallies(), Tallies(), 0, 0
+    tasks = ((chunk, sample.below) for chunk in source.chunks())
+    for look in each(partial(_look, settings=settings), tasks, workers):
+        columns.add(look.first)
+        sample.add(look.first.sample)
+        forms.update(look.forms)
+        broken.merge(look.broken)
+        seen.merge(look.answers)
+        template.merge(look.template)
+        parts.append(look.lengths)
+        num_masked += look.num_masked
+        num_rows += look.lengths.size + sum(tally.count for tally in look.broken.values())
+        tell(f"reading rows, {num_rows:,}")
+    if not num_rows and not forms:
+        raise InvalidInput(Problem("DATA", f"{source.name} holds no rows", "one JSON object a line is needed"))
+    lengths = np.concatenate(parts)
+    found = [*_form_findings(forms, broken), *_length_findings(lengths, columns.numbers, limit, tokenizer is None)]
+    if tokenizer is not None and settings.base is not None:
+        found += masks.findings(template, tokenizer, settings.base.path)
+    gendered, near = _second(source, settings, columns, sample.common(), workers, tell)
+    found += answers.findings(seen, gendered, settings.schema is not None)
+    repeated, repeats = _repeats(columns, 2 * forms["preference pairs"] > forms.total())
+    found += [*repeats, *near]
+    audit: tuple[dict[str, Any], ...] = ()
+    if forms["preference pairs"]:
+        tell("comparing pairs")
+        more, audit = _pairs(source)
+        found += more
+    return Checked(
+        source=source.name,
+        forms={form: forms[form] for form in FORMS if forms[form]},
+        num_rows=max(num_rows, sum(forms.values())),
+        num_usable=len(columns),
+        base=settings.base.path if settings.base is not None else None,
+        max_tokens=limit,
+        lengths=_lengths(lengths, columns.numbers, tokenizer is None),
+        num_json=seen.num_json,
+        num_masked=num_masked,
+        num_repeated=repeated,
+        num_near=near[0].count if near else 0,
+        findings=tuple(ordered(found)),
+        audit=audit,
+    )
+
+
+def _limit(settings: Settings) -> int | None:
+    """The most tokens of a row: what was given, and what the base can read."""
+    folder = bases.locate(settings.base, settings.base_dir) if settings.base is not None else None
+    context = bases.context(folder) if folder is not None else None
+    return min((one for one in (settings.max_tokens, context) if one is not None), default=None)
+
+
+def _look(task: tuple[Chunk, int], settings: Settings) -> _Look:
+    chunk, below = task
+    forms, broken = Counter[str](), Tallies()
+    rows: list[tuple[int, dict[str, Any]]] = []
+    for number, row in chunk.rows():
+        if isinstance(row, Problem):
+            what = _general(row.rule.partition(" near ")[0] + row.hint)
+            broken.add(what, number, _words(row.rule, row.hint))
+            continue
+        form = form_of(row)
+        if form is not None:
+            forms[form] += 1
+        if form == "preference pairs" and is_half(row):
+            continue
+        try:
+            rows.append((number, common_form(row)))
+        except ValueError as error:
+            if form != "preference pairs":  # those are told where pairs are held against each other
+                broken.add(_general(str(error)), number, _words(str(error), getattr(error, "hint", "")))
+    tokenizer = masks.tokenizer_of(settings.base, settings.base_dir) if settings.base is not None else None
+    template, first = Tallies(), look_at(rows, [], Fields(), below)
+    conversations = [(number, row["messages"]) for number, row in rows]
+    lengths = masks.lengths(conversations, tokenizer, template)
+    others = [(place, row) for place, (_, row) in enumerate(rows) if "rejected" in row]
+    rejected = [(rows[place][0], _rejected(row)) for place, row in others]
+    for (place, _), length in zip(others, masks.lengths(rejected, tokenizer, template), strict=True):
+        lengths[place] = max(lengths[place], length)
+    num_masked = 0
+    if tokenizer is not None:
+        for (number, messages), prompt in zip(conversations, first.prompts.tolist(), strict=True):
+            masks.look_for_special(messages, number, tokenizer, template)
+            if prompt < below:
+                masks.look_at(messages, number, tokenizer, template)
+                num_masked += 1
+    return _Look(
+        first=first,
+        forms=forms,
+        broken=broken,
+        answers=answers.look_at(rows, settings.schema),
+        template=template,
+        lengths=np.array(lengths, np.int32),
+        num_masked=num_masked,
+    )
+
+
+def form_of(row: Any) -> Form | None:
+    """How a row is written; None where it is no row at all."""
+    if not isinstance(row, dict):
+        return None
+    if is_pair(row):
+        return "preference pairs"
+    if "messages" in row:
+        return "chat"
+    return "prompt and completion" if {"prompt", "question"} & row.keys() else None
+
+
+def is_half(row: dict[str, Any]) -> bool:
+    """Whether a row has one ranked response of a pair, the other of which stands in another row."""
+    return "rank" in row and "responses" not in row and "chosen" not in row
+
+
+def _rejected(row: dict[str, Any]) -> list[dict[str, str]]:
+    return [*row["messages"][:-1], {"role": "assistant", "content": row["rejected"]}]
+
+
+def _general(rule: str) -> str:
+    """A rule without what is a row's own, so that like rows are told together."""
+    return re.sub(r"\d+", "0", re.sub(r"'[^']*'", "''", rule))
+
+
+def _words(rule: str, hint: str) -> str:
+    return f"{rule} ({hint})" if hint else rule
+
+
+def _form_findings(forms: Counter[str], broken: Tallies) -> Iterator[Finding]:
+    for key in broken:
+        hint = "mend these rows, or leave them out"
+        yield from broken.finding(key, "error", "form", "{example}", hint)
+    there = [form for form in FORMS if forms[form]]
+    if len(there) > 1:
+        told = " and ".join(f"{forms[form]:,} of the form {form}" for form in there)
+        rare = min(there, key=lambda form: forms[form])
+        rule = f"the file mixes rows of several forms: {told}"
+        yield Finding("error", "mixed forms", forms[rare], (), rule, "write them to files of their own")
+
+
+def _length_findings(
+    lengths: NDArray[np.int32], numbers: NDArray[np.uint32], limit: int | None, is_estimate: bool
+) -> Iterator[Finding]:
+    long = np.flatnonzero(lengths > limit) if limit is not None else np.empty(0, np.int64)
+    if long.size:
+        worst = long[np.argmax(lengths[long])]
+        about = "about " if is_estimate else ""
+        rule = (
+            f"a row has more than {limit:,} tokens; the longest, line {numbers[worst]}, has {about}{lengths[worst]:,}"
+        )
+        hint = "shorten the rows, or raise the limit with --max-tokens, if the base reads more"
+        if is_estimate:
+            hint += "; --base counts exactly"
+        lines = tuple(int(numbers[place]) for place in long[:5])
+        yield Finding("warning" if is_estimate else "error", "too long", int(long.size), lines, rule, hint)
+
+
+def _lengths(lengths: NDArray[np.int32], numbers: NDArray[np.uint32], is_estimate: bool) -> Lengths | None:
+    usable = lengths[lengths >= 0]
+    if not usable.size:
+        return None
+    longest = int(np.argmax(lengths))
+    low, high = int(usable.min()), int(usable.max())
+    step = max(1, -(-(high - low + 1) // NUM_BINS))
+    edges = np.arange(low, high + step + 1, step)
+    counts, _ = np.histogram(usable, edges)
+    bins = [(int(edges[place]), int(edges[place + 1]), int(count)) for place, count in enumerate(counts)]
+    while bins and not bins[-1][2]:
+        bins.pop()
+    return Lengths(
+        median=int(np.median(usable)),
+        p95=int(np.percentile(usable, 95, method="inverted_cdf")),
+        longest=high,
+        longest_line=int(numbers[longest]),
+        is_estimate=is_estimate,
+        bins=tuple(bins),
+    )
+
+
+def _again(chunk: Chunk, common: Hashes) -> tuple[Second, Tallies]:
+    rows = list(usable_rows(chunk))
+    return look_again(rows, common, None), answers.genders(rows, common)
+
+
+def usable_rows(chunk: Chunk) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a chunk that the first look took down."""
+    for number, row in chunk.rows():
+        if isinstance(row, Problem) or (isinstance(row, dict) and is_pair(row) and is_half(row)):
+            continue
+        try:
+            yield number, common_form(row)
+        except ValueError:
+            pass
+
+
+def _second(
+    source: Source, settings: Settings, columns: Columns, common: Hashes, workers: int, tell: Tell
+) -> tuple[Tallies, list[Finding]]:
+    """Genders that no prompt states, and prompts that are nearly the same."""
+    gendered, seen = Tallies(), 0
+    with tempfile.TemporaryDirectory(prefix="podium-check-") as scratch:
+        store = Store(Path(scratch))
+        for found, tallies in each(partial(_again, common=common), source.chunks(), workers):
+            columns.add_second(found)
+            store.add(found.signatures, found.bands)
+            gendered.merge(tallies)
+            seen += found.templates.size
+            tell(f"signing prompts, {seen:,} of {len(columns):,}")
+        near = near_links(columns, store.read(), columns.exact_links(), settings.threshold - MARGIN, Compared(), tell)
+    if not near[0].size:
+        return gendered, []
+    labels = components(len(columns), {"near": near})
+    sizes = np.bincount(labels)
+    members = np.flatnonzero(sizes[labels] > 1)
+    lines = tuple(int(columns.numbers[place]) for place in members[:5])
+    rule = (
+        f"{members.size:,} prompts are nearly the same as another (similarity {settings.threshold:g} or more of what "
+        f"is their own), the most alike group has {int(sizes.max()):,}"
+    )
+    hint = "`podium data split` keeps them on one side; a split by prompts alone would not"
+    return gendered, [Finding("warning", "near-duplicates", int(members.size), lines, rule, hint)]
+
+
+def _repeats(columns: Columns, are_pairs: bool) -> tuple[int, list[Finding]]:
+    """Rows that are there already, and prompts that have several answers."""
+    found: list[Finding] = []
+    _, first = np.unique(columns.rows, return_index=True)
+    is_repeated = np.ones(len(columns), np.bool_)
+    is_repeated[first] = False
+    repeated = np.flatnonzero(is_repeated)
+    if repeated.size:
+        lines = tuple(int(columns.numbers[place]) for place in repeated[:5])
+        rule = "the row is there already, answer and all"
+        found.append(Finding("warning", "duplicates", int(repeated.size), lines, rule, "leave it out: it counts twice"))
+    once = np.sort(first)
+    _, inverse, counts = np.unique(columns.prompts[once], return_inverse=True, return_counts=True)
+    several = once[counts[inverse] > 1]
+    if several.size and not are_pairs:
+        lines = tuple(int(columns.numbers[place]) for place in several[:5])
+        rule = "the prompt has another answer elsewhere"
+        hint = "keep one of them, unless both are right: the model learns neither well"
+        found.append(Finding("warning", "contradictions", int(several.size), lines, rule, hint))
+    return int(repeated.size), found
+
+
+def _pairs(source: Source) -> tuple[list[Finding], tuple[dict[str, Any], ...]]:
+    """What the checker of preference pairs says, in this one's terms."""
+    from recipes.data.pair_audit import check_pairs
+
+    seen = check_pairs(((number, row) for number, row in source.rows() if is_pair(row)), max_problems=MAX_BROKEN)
+    broken = Tallies()
+    for problem in seen.problems:
+        broken.add(_general(problem.rule), problem.line or 0, _words(problem.rule, problem.hint))
+    found = [one for key in broken for one in broken.finding(key, "error", "pairs", "{example}")]
+    found += [Finding(one.level, f"pairs: {one.name}", seen.num_pairs, (), one.rule, one.hint) for one in seen.found]
+    return found, tuple(one.to_dict() for one in seen.measured)

@@ -82,7 +82,7 @@ def test_an_unknown_recipe_is_told_with_the_nearest_name() -> None:
     with pytest.raises(InvalidInput) as caught:
         compose("tiny_comerce_sft")
     assert str(caught.value) == ("recipe: unknown recipe 'tiny_comerce_sft' (did you mean \"tiny_commerce_sft\"?)")
-    with pytest.raises(InvalidInput, match=r"unknown recipe 'x' \(valid: nemotron_nano_8b_sft, tiny_commerce_sft\)"):
+    with pytest.raises(InvalidInput, match=r"unknown recipe 'x' \(valid: nemotron_nano_8b_dpo, nemotron_nano_8b_sft, tiny_commerce_dpo, tiny_commerce_sft\)"):
         compose("x")
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from recipes.bases import BUILTIN
 from recipes.engines.packed.rows import Row
 from recipes.engines.packed.tree import lay_out
-from recipes.engines.protocol import Job
+from recipes.engines.protocol import Job, Report
 from recipes.schema import Recipe
 from tests import trl_peer
 from tests.benchmarks import shapes
@@ -144,8 +144,9 @@ def _ours(network: Any, job: Job) -> Ours:
             pack.ask(number)
         pack.round()
         told.losses.append(pack.trials[number].loss)
-        if pack.trials[number].outcome is not None:
-            told.margins.append(pack.trials[number].outcome.metrics["dpo/reward_margin"])
+        outcome = pack.trials[number].outcome
+        if isinstance(outcome, Report):
+            told.margins.append(outcome.metrics["dpo/reward_margin"])
     return told
 
 

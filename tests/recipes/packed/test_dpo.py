@@ -178,7 +178,7 @@ def test_memory_counts_a_pair_as_two_rows(bench: Bench, tmp_path: Path) -> None:
         for method in ("sft", "dpo")
     ]
     assert needs[1].slot == needs[0].slot
-    assert 1.9 < needs[1].largest_pass / needs[0].largest_pass < 2.3, "a rejected answer may be the longer one"
+    assert 2 <= needs[1].largest_pass / needs[0].largest_pass < 2.6, "some rejected answers are longer"
     shared = bench.pack().need(job)
     assert shared.largest_pass < needs[1].largest_pass, "their prompts are computed once"
 

@@ -122,7 +122,7 @@ def tie_break(state: SweepState) -> tuple[str, Mode, str]:
     """What decides first between equal objectives: a metric, its better side, and it in words."""
     if losses_compare(state):
         return LOSS, "min", "the lower validation loss"
-    return CHANGE, "max", "the likelier chosen answers"
+    return CHANGE, "max", "the higher likelihood of the chosen answers"
 
 
 def _evaluates(state: SweepState) -> bool:

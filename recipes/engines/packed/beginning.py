@@ -30,6 +30,7 @@ def form_of(network: Network, recipe: Recipe, start: Path | None) -> Form:
         InvalidInput: ``lora.targets`` cannot be adapted, or the start is no plain LoRA adapter of this base.
     """
     lora = recipe.lora
+    assert (start is None) == (recipe.start.adapter is None), "whoever makes a job finds the start of it"
     if start is None:
         return Form(lora.rank, lora.alpha, network.sites(recipe))
     rank, alpha, layers = _checked(network, start)

@@ -27,6 +27,7 @@ REPEATED = {
     "guided": guided.run,
     "dpo": preferences.run_agreement,
     "dpo_speed": preferences.run_speed,
+    "dpo_packed": preferences.run_packed,
 }
 SEEDED = {  # a second turn would say the same
     "aiperf": aiperf.run,

@@ -2,7 +2,7 @@
 
 ``results/dpo`` holds the losses and margins of both over thirty steps. ``results/dpo_speed`` holds the seconds of a
 step: pairs as trees of three levels (system prompt, prompt, two answers) against the same rows one by one, beside the
-ratio that counted tokens predict; several trials in a pass; and trl.
+ratio that counted tokens predict. ``results/dpo_packed`` has several trials in a pass, and trl.
 """
 
 import json
@@ -51,6 +51,12 @@ def run_speed(repeats: int) -> None:
     """Time both and write the report."""
     with tempfile.TemporaryDirectory() as folder, one_thread():
         speed(Path(folder), repeats)
+
+
+def run_packed(repeats: int) -> None:
+    """Time several trials and write the report."""
+    with tempfile.TemporaryDirectory() as folder, one_thread():
+        packed(Path(folder), repeats)
 
 
 def demo_pairs(number: int, start: int = 0) -> list[dict[str, Any]]:
@@ -151,26 +157,35 @@ def _ours(network: Any, job: Job) -> Ours:
 
 
 def speed(folder: Path, repeats: int) -> None:
-    """Seconds of a step: trees against rows one by one; several trials in a pass; trl."""
+    """Seconds of a step: trees against rows one by one. What is measured is written at once: it takes long."""
     rows: list[dict[str, Any]] = []
-    for size in shapes.SIZES:
-        base = shapes.random_base(folder / size.replace(" ", ""), size)
-        for name in SHAPES:
-            for batch in (4, 8) if size == "128 × 4" else (4,):
-                pairs = _random_pairs(name, batch)
-                seconds = alternate(_step(base, pairs), _step(base, pairs, trees=False), repeats=repeats)
-                rows.append(_trees_row(size, name, batch, pairs, seconds))
-    pairs = _demo_rows(8)
-    seconds = alternate(_step(DEMO, pairs), _step(DEMO, pairs, trees=False), repeats=repeats)
-    rows.append(_trees_row("the demo's", "the demo's pairs", 8, pairs, seconds))
-    rows += _against_trl(folder, repeats)
     conditions = {
         "shapes": {name: list(shape) for name, shape in SHAPES.items()},
         "tokens predict": "tokens of the rows one by one over tokens of their trees",
+        "trials": 1,
+    }
+    cells = [("128 × 4", name, batch) for name in SHAPES for batch in (4, 8)]
+    for size, name, batch in [
+        *cells,
+        ("the demo's", "the demo's pairs", 8),
+        *(("384 × 6", name, 4) for name in SHAPES),
+    ]:
+        demo = size == "the demo's"
+        place = folder / size.replace(" ", "")
+        base = DEMO if demo else place if place.exists() else shapes.random_base(place, size)
+        pairs = _demo_rows(batch) if demo else _random_pairs(name, batch)
+        seconds = alternate(_step(base, pairs), _step(base, pairs, trees=False), repeats=repeats)
+        rows.append(_trees_row(size, name, batch, pairs, seconds))
+        report("dpo_speed", rows, {**COMMON, **conditions})
+
+
+def packed(folder: Path, repeats: int) -> None:
+    """Seconds of a step of several trials: in passes that the planner chooses, one trial a pass, and by trl."""
+    conditions = {
         "trl": f"{_trl()}, reference precomputed; of its steps forward, backward and optimizer are counted",
         "packed": "of a round of the pack everything is counted, making the trees too",
     }
-    report("dpo_speed", rows, {**COMMON, **conditions})
+    report("dpo_packed", _against_trl(folder, repeats), {**COMMON, **conditions})
 
 
 def _trees_row(base: str, name: str, batch: int, pairs: list[Row], seconds: list[list[float]]) -> dict[str, Any]:
@@ -179,10 +194,8 @@ def _trees_row(base: str, name: str, batch: int, pairs: list[Row], seconds: list
         "base": base,
         "pairs": name,
         "batch": batch,
-        "trials": 1,
-        "compared": "rows one by one ÷ trees",
         "tokens predict": round(counted, 2),
-        "ratio": measured,
+        "rows one by one ÷ trees": measured,
         "share of the prediction": [one / counted for one in measured],
         "s": seconds[0],
     }
@@ -230,22 +243,20 @@ def _step(base: Path, rows: list[Row], *, trees: bool = True) -> Callable[[], No
 def _against_trl(folder: Path, repeats: int) -> list[dict[str, Any]]:
     """Trials of the demo's base over its pairs: in a pack one by one, as the planner packs them, and by trl."""
     found = []
-    for number, batch in ((8, 1), (8, 4)):
+    for number, batch in ((4, 1), (4, 4)):
         changes = {"train__batch_size": batch, "train__micro_batch_size": batch}
         jobs = [
             _job(folder / f"{place}", {"beta": 0.05 * (1 + place)}, **changes, train__max_steps=10_000)
             for place in range(number)
         ]
         rounds = [_rounds(jobs, together=False), _rounds(jobs, together=True)]
-        trl = _trl_steps(folder, _job(folder / "trl-job", {}, **changes, train__max_steps=4 + 4 * repeats))
-        seconds = alternate(*rounds, repeats=4 * repeats)
-        same = {"base": "the demo's", "pairs": "the demo's pairs", "batch": batch, "trials": number}
-        one = {**same, "compared": "one trial a pass ÷ packed", "ratio": ratios(*seconds), "s": seconds[1]}
-        other = {**same, "compared": "trl ÷ packed", "s": seconds[1]}
-        other["ratio"] = [number * statistics.median(trl) / taken for taken in seconds[1]]
-        for row in (one, other):
-            _say(row)
-            found.append(row)
+        trl = _trl_steps(folder, _job(folder / "trl-job", {}, **changes, train__max_steps=4 + 2 * repeats))
+        seconds = alternate(*rounds, repeats=2 * repeats)
+        row = {"base": "the demo's", "pairs": "the demo's pairs", "batch": batch, "trials": number}
+        row |= {"one trial a pass ÷ packed": ratios(*seconds), "packed s": seconds[1]}
+        row["trl ÷ packed"] = [number * statistics.median(trl) / taken for taken in seconds[1]]
+        _say(row)
+        found.append(row)
     return found
 
 
@@ -263,7 +274,7 @@ def _rounds(jobs: list[Job], *, together: bool) -> Callable[[], None]:
             pack.trials[number].target, pack.trials[number].outcome = 1 << 30, None
         pack.round()
 
-    for _ in range(24):
+    for _ in range(12):
         step()
     return step
 

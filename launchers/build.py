@@ -18,8 +18,10 @@ from sweeps.errors import InvalidInput, Problem
 from sweeps.facts import Pool
 from sweeps.retrieving import written_tables
 from sweeps.spec import LoadedSpec, Sweep, read_spec, resolve
+from sweeps.starting import written_starts
 
-INPUTS = ("base.", "data.", "lora.targets", "method")  # what is set here decides the facts: size, rows, hashes, widths
+INPUTS = ("base.", "data.", "lora.targets", "start.", "method")
+"""What is set here decides the facts: size, rows, hashes, widths, the adapters to start from."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_
     loaded, settings, base_dir = composed(path, overrides, base_dir)
     loaded = replace(loaded, problems=(*loaded.problems, *_check_files(loaded, base_dir)))
     try:
-        facts, rows = recipe_facts(settings, base_dir, home.cache_folder())
+        facts, rows = recipe_facts(settings, base_dir, home.cache_folder(), written_starts(loaded))
     except InvalidInput as error:
         raise loaded.error(*(_at_its_line(loaded, problem) for problem in error.problems)) from None
     pools = pools_beside(base_dir, loaded.source.values.get("prices"))
@@ -61,6 +63,9 @@ def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_
     if sweep.spec.champion.cross_check == engine:
         rule = f"must name another engine than the trials', but got {engine} for both"
         raise loaded.error(loaded.problem(("champion", "cross_check"), rule, "leave it out, or set engine: packed"))
+    if sweep.spec.champion.cross_check and (ours := _ours_alone(sweep)):
+        rule = f"{sweep.spec.champion.cross_check} trains fresh adapters by method sft, and not {ours}"
+        raise loaded.error(loaded.problem(("champion", "cross_check"), rule, "leave it out"))
     regroups = sweep.settings["packed"]["regroup"] or "packed.regroup" in sweep.space.dimensions
     if regroups and (other := sweep.spec.champion.cross_check):
         rule = f"{other} cannot take rows in the order of packed.regroup, and would train another trial"
@@ -78,6 +83,14 @@ def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_
     traffic = sweep.spec.traffic
     serving = (pools[traffic.pool] if traffic.pool else sweep.pools[0]) if traffic else None
     return Built(sweep, rows, sweep.pools, base_dir, text, tuple(overrides), incumbent, serving)
+
+
+def _ours_alone(sweep: Sweep) -> str:
+    """What no other engine than ``packed`` does, in words; empty where there is nothing of it."""
+    if sweep.settings["method"] != "sft":
+        return f"by {sweep.settings['method']}"
+    starts = sweep.settings["start"]["adapter"] is not None or "start.adapter" in sweep.space.dimensions
+    return "on from a start.adapter" if starts else ""
 
 
 def _check_guided(loaded: LoadedSpec, sweep: Sweep) -> None:
@@ -145,7 +158,7 @@ def _apply_inputs(settings: dict[str, Any], written: Any) -> None:
     for key, value in (written or {}).items() if isinstance(written, dict) else ():
         if isinstance(key, str) and key.startswith(INPUTS) and key in known:
             group, _, name = key.rpartition(".")
-            (settings[group] if group else settings)[name] = value
+            (settings.setdefault(group, {}) if group else settings)[name] = value
 
 
 def _at_its_line(loaded: LoadedSpec, problem: Problem) -> Problem:

@@ -19,13 +19,17 @@ from tests.benchmarks import (
     guided,
     leak,
     million_rows,
+    preferences,
 )
 
-WHOLE_SWEEPS = {
+REPEATED = {
     "end_to_end": end_to_end.run,
     "end_to_end_variants": end_to_end.run_variants,
     "constraints": constraints.run,
     "guided": guided.run,
+    "dpo": preferences.run_agreement,
+    "dpo_speed": preferences.run_speed,
+    "dpo_packed": preferences.run_packed,
 }
 SEEDED = {  # a second turn would say the same
     "aiperf": aiperf.run,
@@ -35,7 +39,7 @@ SEEDED = {  # a second turn would say the same
     "leak": leak.run,
     "million_rows": million_rows.run,
 }
-PARTS = (*engine.PARTS, *WHOLE_SWEEPS, *SEEDED)
+PARTS = (*engine.PARTS, *REPEATED, *SEEDED)
 
 
 def main() -> None:
@@ -48,8 +52,8 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     for part in arguments.only:
         print(f"{part} …", flush=True)
-        if part in WHOLE_SWEEPS:
-            WHOLE_SWEEPS[part](arguments.repeats)
+        if part in REPEATED:
+            REPEATED[part](arguments.repeats)
         elif part in SEEDED:
             SEEDED[part]()
         else:

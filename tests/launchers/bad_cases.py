@@ -10,10 +10,12 @@ from tests.launchers.bad_inputs import BASE, DATA, RECIPE
 from tests.launchers.bad_judges import JUDGES
 from tests.launchers.bad_latency import LATENCY
 from tests.launchers.bad_pairs import PAIRS_AND_LOGS
+from tests.launchers.bad_preferences import PREFERENCES
 from tests.launchers.bad_prices import PRICES
 from tests.launchers.bad_retrieval import RETRIEVAL
 from tests.launchers.bad_runs import EVALUATION, HOME, RUNNING
 from tests.launchers.bad_serving import SERVING
+from tests.launchers.bad_starts import STARTS
 from tests.launchers.bad_storage import BUNDLES, MLFLOW, STORAGE
 from tests.launchers.bad_yaml import FILE, SPACE
 from tests.launchers.running import ROOT
@@ -29,6 +31,8 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
     "Checking and splitting data": SPLITS,
     "The base model": BASE,
     "Recipe and pools": RECIPE,
+    "Adapters to start from": STARTS,
+    "Preferences": PREFERENCES,
     "Evaluation and champion": EVALUATION,
     "The judge": JUDGES,
     "Gates and planted defects": GATES,

@@ -14,6 +14,7 @@ from recipes.engines.packed import state as states
 from recipes.engines.packed.linear import Binding
 from recipes.engines.packed.loss import completion_losses
 from recipes.engines.packed.network import Batch, Network, Site
+from recipes.engines.packed.objective import Objective, objective_of
 from recipes.engines.packed.optimizer import adam_step
 from recipes.engines.packed.rows import Row
 from recipes.engines.packed.state import State
@@ -33,9 +34,18 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Member(Adapter):
-    """A trial as a chunk sees it."""
+    """A trial as a chunk sees it.
+
+    Attributes:
+        frozen: Of its ranks so many, the first ones, are not trained.
+    """
 
     recipe: Recipe
+    frozen: int = 0
+
+    @property
+    def objective(self) -> Objective:
+        return objective_of(self.recipe)
 
 
 class Chunk:
@@ -68,6 +78,7 @@ class Chunk:
         scales = [member.alpha / member.rank for member in members]
         # In float32 for every type of base: PEFT, which will serve the adapter, scales by the number itself.
         self._scale = torch.tensor(scales, device=network.device, dtype=torch.float32)[:, None, None]
+        self._trained = [self._trained_of(member) for member in self.members] if training else []
         self._tick = torch.zeros((), device=network.device, requires_grad=training)
 
     def store(self) -> None:
@@ -83,46 +94,70 @@ class Chunk:
             batches: Of each member the parts of its batch, one forward pass each, with as many rows as it likes.
 
         Returns:
-            Each member's loss, the mean over the targets of its whole batch, in nats. A member whose loss is not
-            finite is not changed by the step.
+            Each member's loss over its whole batch, as its objective has it. A member whose loss is not finite is not
+            changed by the step.
         """
-        num_targets = [sum(len(part.layout.targets) for part in parts) for parts in batches]
-        weights = [1.0 / max(1, count) for count in num_targets]
         losses = torch.zeros(len(self.members), device=self.network.device)
         with self.bound() as dropout:
             for number in range(max(len(parts) for parts in batches)):
                 if dropout is not None:
                     dropout.part = number
                 current = [parts[number] if number < len(parts) else _empty(parts[0]) for parts in batches]
-                part = self._losses(current, weights)
+                part = self._losses(current, batches)
                 part.sum().backward()
                 losses += part.detach()
         told: list[float] = losses.tolist()
         for place, member in enumerate(self.members):
             assert isinstance(member, Member)
             if math.isfinite(told[place]):
-                rows = (self._weights[place], self._grads[place], *(moment[place] for moment in self._moments))
-                adam_step(member.recipe, member.state.step, *rows)
+                self._adam_step(place, member)
                 member.state.step += 1
         self._grads.zero_()
         return told
 
-    def losses(self, batches: Sequence[Batch]) -> list[float]:
-        """Each member's mean loss in nats over all these rows, without training."""
-        totals = torch.zeros(len(self.members), device=self.network.device)
-        with torch.inference_mode(), self.bound():
-            for batch in batches:
-                totals += self._losses([batch] * len(self.members), [1.0] * len(self.members))
-        count = sum(len(batch.layout.targets) for batch in batches)
-        told: list[float] = (totals / max(1, count)).tolist()
-        return told
+    def _adam_step(self, place: int, member: Member) -> None:
+        rows = (self._weights[place], self._grads[place], *(moment[place] for moment in self._moments))
+        trained = self._trained[place]
+        if trained is None:
+            adam_step(member.recipe, member.state.step, *rows)
+            return
+        # Apart from what is frozen, which has no part in the gradient's norm either.
+        some = [row[trained] for row in rows]
+        adam_step(member.recipe, member.state.step, *some)
+        for row, changed in zip(rows, some, strict=True):
+            row[trained] = changed
 
-    def _losses(self, batches: Sequence[Batch], weights: list[float]) -> torch.Tensor:
+    def nats(self, batches: Sequence[Batch], runs: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Cross-entropy of the same rows by each member, summed over runs of targets, without training.
+
+        Args:
+            runs: Of each batch, how many targets each sum is over.
+
+        Returns:
+            (members, runs of all batches) in nats, float32.
+        """
+        found = []
+        with torch.inference_mode(), self.bound():
+            for batch, lengths in zip(batches, runs, strict=True):
+                sums = self._sums([batch] * len(self.members), list(lengths) * len(self.members))
+                found.append(sums.view(len(self.members), -1))
+        return torch.cat(found, 1)
+
+    def _losses(self, batches: Sequence[Batch], wholes: Sequence[Sequence[Batch]]) -> torch.Tensor:
+        """What these parts add to each member's loss, (members,)."""
+        objectives = [member.objective for member in self.members if isinstance(member, Member)]
+        runs = [objective.runs(batch) for objective, batch in zip(objectives, batches, strict=True)]
+        shares = zip(objectives, wholes, runs, strict=True)
+        weights = [objective.weight(whole) for objective, whole, lengths in shares for _ in lengths]
+        nats = self._sums(batches, [length for lengths in runs for length in lengths], weights)
+        of_each = zip(objectives, nats.split([len(lengths) for lengths in runs]), batches, wholes, strict=True)
+        return torch.stack([objective.loss(own, batch, whole) for objective, own, batch, whole in of_each])
+
+    def _sums(self, batches: Sequence[Batch], counts: list[int], weights: list[float] | None = None) -> torch.Tensor:
         targets = [target for batch in batches for target in batch.layout.targets]
-        counts = [len(batch.layout.targets) for batch in batches]
         hidden = self.network.outputs(batches)
         head: Any = self.network.head.weight
-        return completion_losses(hidden, head, self.network.tensor(targets), counts, weights)
+        return completion_losses(hidden, head, self.network.tensor(targets), counts, weights or [1.0] * len(counts))
 
     @contextmanager
     def bound(self) -> Iterator["_Dropout | None"]:
@@ -145,6 +180,16 @@ class Chunk:
         finally:
             for site in self.sites:
                 self.network.layers[site.name].binding = None
+
+    def _trained_of(self, member: Adapter) -> torch.Tensor | None:
+        """Which numbers of a member's row are trained; None for all."""
+        if not isinstance(member, Member) or not member.frozen:
+            return None
+        trained = torch.ones(self._weights.shape[1], dtype=torch.bool)
+        for a, b in states.views(trained, self.sites, self.rank):
+            a[: member.frozen] = False
+            b[:, : member.frozen] = False
+        return trained.nonzero().squeeze(1).to(self._weights.device)
 
     def _drops(self) -> bool:
         trained = [member for member in self.members if isinstance(member, Member)] if self._training else []

@@ -8,22 +8,28 @@ import heapq
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from recipes.engines.packed import state as states
+from recipes.engines.packed.beginning import first_state, form_of
 from recipes.engines.packed.chunk import Chunk, Member
 from recipes.engines.packed.memory import Need, Room, Size, free_bytes, padding_bytes
 from recipes.engines.packed.network import Batch, Network
 from recipes.engines.packed.optimizer import lr_at
 from recipes.engines.packed.planner import Planner
-from recipes.engines.packed.rows import Order, Row, Rows, order_of
+from recipes.engines.packed.reference import Reference
+from recipes.engines.packed.rows import Order, Rows, order_of, rows_of
+from recipes.engines.packed.state import Form
 from recipes.engines.protocol import LOG_NAME, Diverged, Job, Report
 from recipes.schema import Recipe
+from sweeps.metrics import warning
 
 VALIDATION_TOKENS = 2048  # of one forward pass without gradients
 
@@ -35,6 +41,7 @@ class Trial:
     Attributes:
         target: The step of the report that was asked for; None while nobody waits for it.
         outcome: What there is to tell of it: a report, or why it cannot go on.
+        reference: Of each of its rows, how likely its start finds the answer; empty where its objective does not ask.
         tokens: Computed for it so far, validation included.
         busy_s: Its share of the seconds that the pack has worked, by tokens.
         seconds, plain_tokens: Of training since the last report.
@@ -44,6 +51,7 @@ class Trial:
     member: Member
     rows: Rows
     order: Order
+    reference: tuple[float, ...]
     validation: tuple[Batch, ...]
     shares_prefixes: bool
     target: int | None = None
@@ -56,8 +64,7 @@ class Trial:
 
     def say(self, words: str) -> None:
         """Add a line to the trial's log."""
-        with (self.job.folder / LOG_NAME).open("a", encoding="utf-8") as file:
-            file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {words}\n")
+        _say(self.job, words)
 
     @property
     def step(self) -> int:
@@ -84,7 +91,8 @@ class Pack:
         self._trials: dict[int, Trial] = {}
         self._next = 0
         self._chunks: dict[tuple[int, ...], Chunk] = {}
-        self._rows = cache(lambda path: Rows(Path(path), network.tokenizer))
+        self._rows = cache(lambda path, method: rows_of(path, network.tokenizer, method))
+        self._reference = Reference(network, self._beat)
         self._validation = cache(self._validation_batches)
         self.beats = 0  # forward passes so far: who waits can see that the pack is alive
 
@@ -102,20 +110,22 @@ class Pack:
             TrainingFailed: The checkpoint is none of this trial's.
         """
         recipe = Recipe.model_validate(job.settings)
-        sites = self.network.sites(recipe)
-        rows = self._rows(str(job.train))
+        form = form_of(self.network, recipe, job.start)
+        rows = self._rows(job.train, recipe.method)
         need = self.need(job)
         self.room.check(need)
         if checkpoint is None:
-            state = states.fresh(recipe, sites, self.network.device)
+            state = first_state(self.network, recipe, job.start, form)
         else:
-            state = states.load(checkpoint, recipe, sites, self.network.device)
+            state = states.load(checkpoint, form, self.network.device)
+        reference, beside = self._references(job, recipe)
         trial = Trial(
             job=job,
-            member=Member(recipe.lora.rank, recipe.lora.alpha, sites, state, recipe),
+            member=Member(form.rank, form.alpha, form.sites, state, recipe, form.frozen),
             rows=rows,
             order=order_of(recipe, rows),
-            validation=self._validation(str(job.validation)),
+            reference=reference,
+            validation=self._validation(job.validation, recipe.method, beside),
             shares_prefixes=_shares_prefixes(recipe),
         )
         number, self._next = self._next, self._next + 1
@@ -123,7 +133,8 @@ class Pack:
         self.room.take(number, need)
         company = f"{len(self._trials)} {'trial' if len(self._trials) == 1 else 'trials'} in the pack"
         trees = "prefixes shared" if trial.validation[0].rows is None and trial.shares_prefixes else "rows one by one"
-        trial.say(f"joins at step {trial.step} of {recipe.train.max_steps} | {company} | {len(sites)} layers | {trees}")
+        layers = len(form.sites)
+        trial.say(f"joins at step {trial.step} of {recipe.train.max_steps} | {company} | {layers} layers | {trees}")
         return number
 
     def need(self, job: Job) -> Need:
@@ -133,13 +144,12 @@ class Pack:
             InvalidInput: The trial cannot be trained as asked, or needs more memory than there is.
         """
         recipe = Recipe.model_validate(job.settings)
-        sites = self.network.sites(recipe)
-        rows = self._rows(str(job.train))
-        longest = [rows[place] for place in _longest(job.train, recipe.train.micro_batch_size)]
+        form = form_of(self.network, recipe, job.start)
+        rows = self._rows(job.train, recipe.method)
+        longest = [rows[place] for place in rows.places(_longest(job.train, recipe.train.micro_batch_size))]
         batch = self.network.batch(longest, trees=_shares_prefixes(recipe))
         size = Size(1, batch.tokens, len(batch.layout.targets), batch.read)
-        num_parameters = states.num_parameters(sites, recipe.lora.rank)
-        return self.room.need(len(longest), size, num_parameters, recipe.lora.rank * len(sites))
+        return self.room.need(len(longest), size, form.num_parameters, form.rank * len(form.sites))
 
     def ask(self, number: int) -> None:
         """Have a trial advance to its next report boundary, in the rounds to come."""
@@ -175,7 +185,8 @@ class Pack:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         member = trial.member
-        states.save(member.state, member.recipe, member.sites, self.network.linear_names, trial.job.base, folder)
+        form = Form(member.rank, member.alpha, member.sites, member.frozen)
+        states.save(member.state, form, member.recipe, self.network.linear_names, trial.job.base, folder)
 
     def retire(self, number: int) -> None:
         """Let a trial leave. The others go on as they were."""
@@ -185,11 +196,13 @@ class Pack:
             self.room.leave(number)
 
     def _batches(self, trial: Trial) -> list[Batch]:
-        places = trial.order.rows_of(trial.step)
-        size = trial.recipe.train.micro_batch_size
-        rows = [trial.rows[place] for place in places]
-        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-        return [self.network.batch(part, trees=trial.shares_prefixes) for part in parts]
+        examples, size = trial.order.rows_of(trial.step), trial.recipe.train.micro_batch_size
+        parts = [trial.rows.places(examples[start : start + size]) for start in range(0, len(examples), size)]
+        return [self._batch(trial.rows, places, trial.reference, trees=trial.shares_prefixes) for places in parts]
+
+    def _batch(self, rows: Rows, places: Sequence[int], reference: Sequence[float], *, trees: bool = True) -> Batch:
+        batch = self.network.batch([rows[place] for place in places], trees=trees)
+        return replace(batch, reference=tuple(reference[place] for place in places)) if reference else batch
 
     def _groups(
         self, waiting: Sequence[int], batches: dict[int, list[Batch]]
@@ -203,9 +216,10 @@ class Pack:
             trial = self._trials[number]
             alone = number if trial.recipe.lora.dropout > 0 else -1
             in_rows = batches[number][0].rows is not None
-            kinds.setdefault((in_rows, trial.recipe.train.micro_batch_size, alone), []).append(number)
+            kind = (in_rows, trial.recipe.method, trial.recipe.train.micro_batch_size, alone)
+            kinds.setdefault(kind, []).append(number)
         for numbers in kinds.values():
-            numbers.sort(key=lambda number: (self._trials[number].recipe.lora.rank, number))
+            numbers.sort(key=lambda number: (self._trials[number].member.rank, number))
             tokens = max(max(part.tokens for part in batches[number]) for number in numbers)
             most, recompute = self._most(numbers, batches)
             for group in _cut(numbers, self.planner.size(tokens, most)):
@@ -239,7 +253,7 @@ class Pack:
         chunk = self._chunk(group)
         begun = time.perf_counter()
         losses = chunk.train_step(batches)
-        self.beats += 1
+        self._beat()
         took = time.perf_counter() - begun
         self.planner.record(max(part.tokens for parts in batches for part in parts), len(group), took)
         computed = [sum(part.tokens for part in parts) for parts in batches]
@@ -262,27 +276,31 @@ class Pack:
             self._settle(number)
             kinds.setdefault(id(self._trials[number].validation), []).append(number)
         for same in kinds.values():
-            batches = self._trials[same[0]].validation
+            batches, objective = self._trials[same[0]].validation, self._trials[same[0]].member.objective
+            runs = [objective.runs(batch) for batch in batches]
             size = max(1, VALIDATION_TOKENS // max(batch.tokens for batch in batches))
             for start in range(0, len(same), size):
                 group = same[start : start + size]
                 chunk = Chunk(self.network, [self._trials[number].member for number in group], training=False)
-                for number, loss in zip(group, chunk.losses(batches), strict=True):
-                    self._finish_report(self._trials[number], loss)
+                for number, nats in zip(group, chunk.nats(batches, runs).cpu(), strict=True):
+                    self._finish_report(self._trials[number], nats)
 
-    def _finish_report(self, trial: Trial, validation_loss: float) -> None:
-        self.beats += 1
+    def _finish_report(self, trial: Trial, nats: torch.Tensor) -> None:
+        self._beat()
         trial.tokens += sum(batch.tokens for batch in trial.validation)
-        if not math.isfinite(validation_loss):
-            self._diverged(trial, "validation", validation_loss, trial.step)
+        figures = trial.member.objective.figures(nats, trial.validation)
+        if not math.isfinite(figures["val/loss"]):
+            self._diverged(trial, "validation", figures["val/loss"], trial.step)
             return
         metrics = {
             "train/loss": trial.loss,
-            "val/loss": validation_loss,
+            **figures,
             "train/lr": lr_at(trial.recipe, trial.step),
             "train/tokens_per_s": trial.plain_tokens / max(1e-9, trial.seconds),
         }
         trial.say(f"at step {trial.step}: " + ", ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
+        if warned := warning(metrics):
+            trial.say(warned)
         trial.seconds, trial.plain_tokens = 0.0, 0
         trial.target, trial.outcome = None, Report(trial.step, metrics, trial.step >= trial.recipe.train.max_steps)
 
@@ -303,18 +321,33 @@ class Pack:
         for group in [group for group in self._chunks if number in group]:
             self._chunks.pop(group).store()
 
-    def _validation_batches(self, path: str) -> tuple[Batch, ...]:
+    def _references(self, job: Job, recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """How likely the trial's start finds its training rows, and its validation rows, where its loss asks that."""
+        if recipe.method != "dpo":
+            return (), ()
+        train, validation = (
+            self._reference.of(path, self._rows(path, recipe.method), job.start, lambda words: _say(job, words))
+            for path in (job.train, job.validation)
+        )
+        return train, validation
+
+    def _validation_batches(self, path: Path, method: str, reference: tuple[float, ...]) -> tuple[Batch, ...]:
         """The validation rows in an order of our own, in which most is shared: nothing is learned from it."""
-        rows = sorted(self._rows(path), key=lambda row: row.ids)
-        batches: list[Batch] = []
-        part: list[Row] = []
-        for row in rows:
-            grown = self.network.batch([*part, row])
-            if part and grown.tokens > VALIDATION_TOKENS:
-                batches.append(self.network.batch(part))
-                part = []
-            part.append(row)
-        return (*batches, *([self.network.batch(part)] if part else []))
+        rows = self._rows(path, method)
+        groups = sorted(map(rows.places, ([one] for one in range(rows.num_examples))), key=lambda own: rows[own[0]].ids)
+        passes = self.network.passes(rows, groups, VALIDATION_TOKENS)
+        return tuple(
+            replace(batch, reference=tuple(reference[place] for place in places)) if reference else batch
+            for places, batch in passes
+        )
+
+    def _beat(self) -> None:
+        self.beats += 1
+
+
+def _say(job: Job, words: str) -> None:
+    with (job.folder / LOG_NAME).open("a", encoding="utf-8") as file:
+        file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {words}\n")
 
 
 def _shares_prefixes(recipe: Recipe) -> bool:

@@ -132,7 +132,7 @@ def _shares(
     given = sum(one for one in asked if one is not None)
     open_ = sum(own for one, own in zip(asked, default, strict=True) if one is None)
     shares = [
-        one if one is not None else (own / open_ * max(0.0, 1 - given) if open_ else 0.0)
+        one if one is not None else round(own / open_ * max(0.0, 1 - given), 12) if open_ else 0.0
         for one, own in zip(asked, default, strict=True)
     ]
     named = " + ".join(f"--{name}" for name in SPLITS)

@@ -158,25 +158,31 @@ def measure(folder: Path, seed: int, num: int = NUM_CONVERSATIONS) -> list[Row]:
     return table
 
 
-def run() -> None:
-    """Measure, and write ``results/leak.md``."""
+def run(seeds: Sequence[int] = SEEDS) -> None:
+    """Measure, and write ``results/leak.md``, anew after each seed."""
+    table: list[Row] = []
     with tempfile.TemporaryDirectory() as folder, one_thread():
-        table = [row for seed in SEEDS for row in measure(Path(folder), seed)]
-    names = list(dict.fromkeys(row["split"] for row in table))
+        for seed in seeds:
+            table += measure(Path(folder), seed)
+            tell(table)
+
+
+def tell(table: Sequence[Row]) -> None:
+    """Write ``results/leak.md`` of what was measured so far."""
+    seeds = list(dict.fromkeys(row["seed"] for row in table))
+    of = {row["split"]: [one for one in table if one["split"] == row["split"]] for row in table}
     keys = [key for key in table[0] if key not in ("split", "seed")]
-    rows = [
-        {"split": name, **{key: [row[key] for row in table if row["split"] == name] for key in keys}} for name in names
-    ]
     report(
         "leak",
-        rows,
+        [{"split": name, **{key: [row[key] for row in of[name]] for key in keys}} for name in of],
         {
             "rows are": f"{NUM_CONVERSATIONS} conversations of the demo: of each {LETTER_EVERY}th a letter from one of "
             f"ten templates, of the others {COPIES} near copies too, with the same answer",
             "trial": f"packed engine, the demo's base, rank 16, {STEPS} steps of 8 rows",
             "unseen rows": f"{NUM_FRESH}, made in the same way of other conversations",
             "flattered by": "loss on unseen rows less validation loss, in nats a token",
-            "several figures": f"median (lowest–highest) over the seeds {SEEDS} of data, split and trial",
+            "seeds": f"{', '.join(map(str, seeds))}, of data, split and trial",
+            "several figures": "median (lowest–highest) over the seeds",
         },
     )
 

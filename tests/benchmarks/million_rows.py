@@ -125,51 +125,50 @@ def run(num_rows: int = NUM_ROWS) -> None:
     table: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="podium-million-") as scratch:
         folder = Path(scratch)
-        peaks: dict[str, list[float]] = {"check": [], "split": []}
-        facts: dict[str, Any] = {}
         for count in (num_rows // 10, num_rows):
             path = folder / f"{count}.jsonl"
             write(path, count)
             for name, more in (("check", ()), ("split", ("--to", str(folder / f"split-{count}")))):
-                seconds, cpu, peak, said = measured(folder / "home", "data", name, str(path), *more, "-o", "json")
-                peaks[name].append(peak)
-                table.append(
-                    {
-                        "command": f"podium data {name}",
-                        "rows": count,
-                        "MB": round(path.stat().st_size / 1e6),
-                        "s": seconds,
-                        "rows/s": count / seconds,
-                        "CPU s": cpu,
-                        "rows/CPU s": count / cpu,
-                        "peak MiB": peak,
-                    }
-                )
+                found = measured(folder / "home", "data", name, str(path), *more, "-o", "json")
+                table.append(line_of(name, count, path.stat().st_size, *found[:3]))
                 print(" · ".join(f"{key} {value}" for key, value in table[-1].items()), flush=True)
-                facts = _facts(name, json.loads(said)) if name == "split" else facts
             path.unlink()
-        growth = {
-            f"{name}: bytes a row, by the growth of the peak": (few_many[1] - few_many[0]) * 2**20 / (num_rows * 9 / 10)
-            for name, few_many in peaks.items()
-        }
+    tell(table, json.loads(found[3]))
+
+
+def line_of(name: str, count: int, num_bytes: int, seconds: float, cpu: float, peak: float) -> dict[str, Any]:
+    """One line of the table."""
+    return {
+        "command": f"podium data {name}",
+        "rows": count,
+        "MB": round(num_bytes / 1e6),
+        "s": seconds,
+        "rows/s": count / seconds,
+        "CPU s": cpu,
+        "rows/CPU s": count / cpu,
+        "peak MiB": peak,
+    }
+
+
+def tell(table: list[dict[str, Any]], record: dict[str, Any]) -> None:
+    """Write ``results/million_rows.md``; ``record`` is that of the largest split."""
+    growth = {}
+    for name in dict.fromkeys(line["command"] for line in table):
+        few, *_, many = [line for line in table if line["command"] == name]
+        grown = (many["peak MiB"] - few["peak MiB"]) * 2**20 / (many["rows"] - few["rows"])
+        growth[f"{name}: bytes a row, by the growth of the peak"] = grown
     conditions = {
         "rows are": "a help desk's, generated: 8% from 400 templates, 2% near copies, 1% repeated, 5% later turns",
         "memory": "of all processes together, read 5 times a second; pages that they share are counted in each",
         "bytes a row, by design": f"{BYTES_A_ROW} in memory, beside links, and {BYTES_ON_DISK} on the disk",
         **growth,
-        **facts,
-    }
-    report("million_rows", table, conditions)
-
-
-def _facts(name: str, record: dict[str, Any]) -> dict[str, Any]:
-    return {
         "achieved shares": " · ".join(f"{side} {share:.4f}" for side, share in record["achieved"].items()),
         "components": record["components"]["num"],
         "largest component": record["components"]["largest"],
         "links": " · ".join(f"{kind} {count:,}" for kind, count in record["groups"]["links"].items()),
         "largest similarity across sides": record["across"]["similarity"] if record["across"] else None,
     }
+    report("million_rows", table, conditions)
 
 
 if __name__ == "__main__":

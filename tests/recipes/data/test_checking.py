@@ -289,8 +289,8 @@ def test_pairs_are_recognised_and_handed_on() -> None:
 def test_each_rule_of_pairs_is_told_once() -> None:
     rows: list[dict[str, object]] = [{"prompt": f"{n}", "chosen": f"a{n}", "rejected": f"b{n}"} for n in range(20)]
     rows += [{"prompt": "x", "chosen": "a", "rejected": "a"}, {"prompt": "0", "chosen": "b0", "rejected": "a0"}]
-    rows += [{"prompt": "half", "response": "a", "rank": 0}]
-    seen = checked(rows)
+    half: list[dict[str, Any]] = [{"prompt": "half", "response": "a", "rank": 0}]
+    seen = checked([*rows, *half])
     assert not seen.is_usable
     told = {one.lines: one.rule for one in seen.findings if one.name == "pairs"}
     assert set(told) == {(21,), (22,), (23,)}

@@ -23,11 +23,17 @@ class Verdict:
     number: int
     objective: float | None
     failures: tuple[str, ...]  # empty when it qualifies
+    label: str = ""  # what people call the trial, where that is not its number
 
     @property
     def qualified(self) -> bool:
         """Whether the trial may be champion."""
         return not self.failures
+
+    @property
+    def named(self) -> str:
+        """What people call the trial."""
+        return self.label or f"trial {self.number}"
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ def _verdict(state: SweepState, trial: TrialState, rule: Rule) -> Verdict:
     failures += [text for constraint in rule.constraints if (text := failure(constraint, metrics, missing))]
     if objective is None:
         failures.append(f"{rule.metric} is not measured")
-    return Verdict(trial.id, trial.number, objective, tuple(dict.fromkeys(failures)))
+    return Verdict(trial.id, trial.number, objective, tuple(dict.fromkeys(failures)), trial.label)
 
 
 def order(state: SweepState, rule: Rule, verdicts: Mapping[str, Verdict]) -> list[str]:
@@ -172,18 +178,20 @@ def _why(
 ) -> list[str]:
     champion = verdicts[ranking[0]]
     word = "highest" if rule.mode == "max" else "lowest"
-    among = f"{len(ranking)} of {len(verdicts)} trials qualify"
-    sentences = [f"Trial {champion.number} has the {word} {rule.metric}, {champion.objective:.6g}; {among}."]
+    starts = f", {len(state.starts)} of them of an earlier stage" if state.starts else ""
+    among = f"{len(ranking)} of {len(verdicts)} trials qualify{starts}"
+    name = champion.named[0].upper() + champion.named[1:]
+    sentences = [f"{name} has the {word} {rule.metric}, {champion.objective:.6g}; {among}."]
     if rule.constraints:
         metrics = trial_metrics(state, state.trials[champion.trial])
         kept = [f"{constraint}, being {metrics[constraint.metric]:.6g}" for constraint in rule.constraints]
         sentences.append(f"It keeps {'; '.join(kept)}.")
     if len(ties) > 1:
-        others = ", ".join(str(verdicts[trial].number) for trial in ties[1:])
+        others = ", ".join(verdicts[trial].named.removeprefix("trial ") for trial in ties[1:])
         sentences.append(f"It ties with trial {others}; {_tie_break(state, ties)}.")
     elif len(ranking) > 1:
         second = verdicts[ranking[1]]
-        sentences.append(f"The runner-up is trial {second.number} with {second.objective:.6g}.")
+        sentences.append(f"The runner-up is {second.named} with {second.objective:.6g}.")
     return sentences
 
 
@@ -199,7 +207,7 @@ def _tie_break(state: SweepState, ties: tuple[str, ...]) -> str:
 def _why_none(rule: Rule, verdicts: Mapping[str, Verdict]) -> list[str]:
     if not verdicts:
         return ["No trial qualifies: there are none yet."]
-    reasons = [f"Trial {verdict.number}: {'; '.join(verdict.failures)}." for verdict in verdicts.values()]
+    reasons = [f"T{verdict.named[1:]}: {'; '.join(verdict.failures)}." for verdict in verdicts.values()]
     return [f"No trial qualifies for the {rule}.", *reasons]
 
 
@@ -235,7 +243,8 @@ def agreement(state: SweepState, metric: str = SCORE, mode: Mode = "max") -> dic
 def median_trial(state: SweepState, rule: Rule | None = None) -> str | None:
     """The trial in the middle by its objective (the worse of the two middle ones); None when none has one."""
     rule, _ = effective_rule(state, rule)
-    measured = [verdict for verdict in judge(state, rule).values() if verdict.objective is not None]
+    verdicts = judge(state, rule)
+    measured = [verdicts[trial] for trial in state.drawn if verdicts[trial].objective is not None]
     ranked = sorted(measured, key=lambda verdict: (_goodness(rule, verdict), -verdict.number))
     return ranked[(len(ranked) - 1) // 2].trial if ranked else None
 

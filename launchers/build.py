@@ -10,16 +10,61 @@ from launchers.incumbent import InUse, find
 from launchers.pools import pools_beside
 from recipes import objects
 from recipes.compose import compose, typed
-from recipes.data.splits import SplitRows
+from recipes.data.splits import SPLITS, SplitRows, prompt_of
 from recipes.facts import key_facts, recipe_facts
 from recipes.schema import Base
 from sweeps.design_points import planned_points
 from sweeps.errors import InvalidInput, Problem
 from sweeps.facts import Pool
 from sweeps.retrieving import written_tables
-from sweeps.spec import LoadedSpec, Sweep, read_spec, resolve
+from sweeps.spec import Budget, LoadedSpec, Sweep, read_spec, resolve
 
-INPUTS = ("base.", "data.", "lora.targets")  # what is set here decides the facts: size, rows, hashes, widths
+# What is set here decides the facts: size, rows, hashes, widths.
+INPUTS = ("base.", "data.", "lora.targets", "start.", "method")
+
+
+@dataclass(frozen=True)
+class StartTrial:
+    """A trial of an earlier stage that a later one starts from: its stage, that stage's run folder, and its id."""
+
+    stage: str
+    folder: Path
+    trial: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of a sweep among the stages of a whole.
+
+    Attributes:
+        sweep: The name of the whole.
+        name: Of the stage.
+        names: Of all stages, in their order.
+        budget: Of all of them together.
+        data: The ``data`` block of the first stage, on whose dev and challenge rows all of them are judged; None in
+            that stage itself, as are its ``rows``.
+        source: The stage that it starts from; None in the first one.
+        starts: The trials that it starts from, best first; none while they are not decided.
+    """
+
+    sweep: str
+    name: str
+    names: tuple[str, ...]
+    budget: Budget
+    data: dict[str, Any] | None = None
+    rows: SplitRows | None = None
+    source: str | None = None
+    starts: tuple[StartTrial, ...] = ()
+
+    @property
+    def number(self) -> int:
+        """From 0."""
+        return self.names.index(self.name)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether its champion is that of the whole."""
+        return self.name == self.names[-1]
 
 
 @dataclass(frozen=True)
@@ -34,6 +79,12 @@ class Built:
     overrides: tuple[str, ...]
     incumbent: InUse | None = None
     serving: Pool | None = None  # what the champion is to be served on; None without ``traffic``
+    place: Place | None = None  # among the stages of a whole; None for a plain sweep
+
+    @property
+    def judged(self) -> dict[str, Any]:
+        """The ``data`` block that the dev and challenge rows are of."""
+        return (self.place and self.place.data) or self.sweep.settings["data"]  # type: ignore[no-any-return]
 
 
 def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_dir: Path | None = None) -> Built:
@@ -49,6 +100,28 @@ def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_
         InvalidInput: With all that is wrong with the sweep, each with its line.
     """
     loaded = read_spec(path, overrides)
+    if "stages" in loaded.source.values:
+        rule = "has stages, and this is for a sweep without"
+        raise InvalidInput(loaded.problem(("stages",), rule, "give one stage's blocks as a sweep of their own"))
+    return build_loaded(loaded, path, overrides, yes=yes, base_dir=base_dir)
+
+
+def build_loaded(
+    loaded: LoadedSpec,
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    yes: bool = False,
+    base_dir: Path | None = None,
+    place: Place | None = None,
+    adapters: Sequence[str] = (),
+) -> Built:
+    """:func:`build` what was read already.
+
+    Args:
+        place: Among the stages of a whole.
+        adapters: Those that its trials may start from beside the recipe's own.
+    """
     base_dir = base_dir or path.resolve().parent
     raw = loaded.source.values
     recipe = raw.get("recipe")
@@ -63,9 +136,12 @@ def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_
     _apply_inputs(settings, raw.get("set"))
     loaded = replace(loaded, problems=(*loaded.problems, *_check_files(loaded, base_dir)))
     try:
-        facts, rows = recipe_facts(settings, base_dir, home.cache_folder())
+        facts, rows = recipe_facts(settings, base_dir, home.cache_folder(), adapters)
     except InvalidInput as error:
         raise loaded.error(*(_at_its_line(loaded, problem) for problem in error.problems)) from None
+    if place is not None and place.rows is not None:
+        rows = _judged_alike(loaded, rows, place.rows)
+        facts = replace(facts, data_identity=rows.identity)
     pools = pools_beside(base_dir, loaded.source.values.get("prices"))
     sweep = resolve(loaded, facts, pools, yes=yes)
     _refuse_swept(loaded, sweep)
@@ -84,18 +160,39 @@ def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_
         written = [pool.name for pool in sweep.pools]
         raise loaded.error(loaded.problem(("pools",), f"{rule}, but got {', '.join(written)}", "write two sweeps"))
     _check_recipes(loaded, sweep)
-    _check_guided(loaded, sweep)
+    _check_guided(loaded, sweep, place)
     incumbent = _incumbent(loaded, sweep, base_dir)
     text = path.read_text(encoding="utf-8")
     traffic = sweep.spec.traffic
     serving = (pools[traffic.pool] if traffic.pool else sweep.pools[0]) if traffic else None
-    return Built(sweep, rows, sweep.pools, base_dir, text, tuple(overrides), incumbent, serving)
+    return Built(sweep, rows, sweep.pools, base_dir, text, tuple(overrides), incumbent, serving, place)
 
 
-def _check_guided(loaded: LoadedSpec, sweep: Sweep) -> None:
+def _judged_alike(loaded: LoadedSpec, rows: SplitRows, first: SplitRows) -> SplitRows:
+    """A later stage's rows: its own to train on, and those that all stages are judged on.
+
+    Raises:
+        InvalidInput: A prompt to train on is one to be judged on.
+    """
+    judged = {prompt_of(row): split for split in ("dev", "challenge") for row in first.rows[split]}
+    taught = [(split, at, row) for split in ("train", "validation") for at, row in enumerate(rows.rows[split], start=1)]
+    both = [(split, at, row) for split, at, row in taught if prompt_of(row) in judged]
+    if both:
+        split, at, row = both[0]
+        asked = next((one["content"] for one in row["messages"] if one["role"] == "user"), "")
+        more = f", and {len(both) - 1} more of its rows" if len(both) > 1 else ""
+        rule = f"row {at} of its {split} rows asks {asked[:60]!r}, which is in {judged[prompt_of(row)]} too{more}"
+        way = "all stages are judged on the first one's dev and challenge rows: take these out of the data"
+        key = next((one for one in ("data.path", "data.builtin") if one in loaded.source.block("set")), None)
+        raise loaded.error(loaded.problem(("set", key) if key else ("recipe",), rule, way))
+    kept = {split: rows if split in ("train", "validation") else first for split in SPLITS}
+    return SplitRows({split: of.rows[split] for split, of in kept.items()}, {one: of.sha256[one] for one, of in kept.items()})
+
+
+def _check_guided(loaded: LoadedSpec, sweep: Sweep, place: Place | None) -> None:
     """Answers can be forced into a schema only where there is one."""
     evaluate, serving = sweep.spec.evaluate, sweep.spec.serving
-    if evaluate.json_schema or sweep.settings["data"]["builtin"]:
+    if evaluate.json_schema or ((place and place.data) or sweep.settings["data"])["builtin"]:
         return
     asked = {
         ("serving", "guided"): serving.guided,
@@ -215,5 +312,12 @@ def _refuse_swept(loaded: LoadedSpec, sweep: Sweep) -> None:
         for key in sweep.space.dimensions
         if key.split(".")[0] in rules
     ]
+    if sweep.settings["method"] == "sft":
+        rule = "has no effect where method is sft, so that its trials would be the same"
+        problems += [
+            loaded.problem(("space", key), rule, "set method: dpo, or leave it out")
+            for key in sweep.space.dimensions
+            if key.startswith("preference.")
+        ]
     if problems:
         raise loaded.error(*problems)

@@ -18,9 +18,10 @@ from sweeps.errors import InvalidInput, Problem
 from sweeps.facts import Pool
 from sweeps.retrieving import written_tables
 from sweeps.spec import Budget, LoadedSpec, Sweep, read_spec, resolve
+from sweeps.starting import written_starts
 
-# What is set here decides the facts: size, rows, hashes, widths.
 INPUTS = ("base.", "data.", "lora.targets", "start.", "method")
+"""What is set here decides the facts: size, rows, hashes, widths, the adapters to start from."""
 
 
 @dataclass(frozen=True)
@@ -114,13 +115,11 @@ def build_loaded(
     yes: bool = False,
     base_dir: Path | None = None,
     place: Place | None = None,
-    adapters: Sequence[str] = (),
 ) -> Built:
     """:func:`build` what was read already.
 
     Args:
         place: Among the stages of a whole.
-        adapters: Those that its trials may start from beside the recipe's own.
     """
     base_dir = base_dir or path.resolve().parent
     raw = loaded.source.values
@@ -136,7 +135,7 @@ def build_loaded(
     _apply_inputs(settings, raw.get("set"))
     loaded = replace(loaded, problems=(*loaded.problems, *_check_files(loaded, base_dir)))
     try:
-        facts, rows = recipe_facts(settings, base_dir, home.cache_folder(), adapters)
+        facts, rows = recipe_facts(settings, base_dir, home.cache_folder(), written_starts(loaded))
     except InvalidInput as error:
         raise loaded.error(*(_at_its_line(loaded, problem) for problem in error.problems)) from None
     if place is not None and place.rows is not None:
@@ -149,6 +148,9 @@ def build_loaded(
     if sweep.spec.champion.cross_check == engine:
         rule = f"must name another engine than the trials', but got {engine} for both"
         raise loaded.error(loaded.problem(("champion", "cross_check"), rule, "leave it out, or set engine: packed"))
+    if sweep.spec.champion.cross_check and (ours := _ours_alone(sweep)):
+        rule = f"{sweep.spec.champion.cross_check} trains fresh adapters by method sft, and not {ours}"
+        raise loaded.error(loaded.problem(("champion", "cross_check"), rule, "leave it out"))
     regroups = sweep.settings["packed"]["regroup"] or "packed.regroup" in sweep.space.dimensions
     if regroups and (other := sweep.spec.champion.cross_check):
         rule = f"{other} cannot take rows in the order of packed.regroup, and would train another trial"
@@ -166,6 +168,14 @@ def build_loaded(
     traffic = sweep.spec.traffic
     serving = (pools[traffic.pool] if traffic.pool else sweep.pools[0]) if traffic else None
     return Built(sweep, rows, sweep.pools, base_dir, text, tuple(overrides), incumbent, serving, place)
+
+
+def _ours_alone(sweep: Sweep) -> str:
+    """What no other engine than ``packed`` does, in words; empty where there is nothing of it."""
+    if sweep.settings["method"] != "sft":
+        return f"by {sweep.settings['method']}"
+    starts = sweep.settings["start"]["adapter"] is not None or "start.adapter" in sweep.space.dimensions
+    return "on from a start.adapter" if starts else ""
 
 
 def _judged_alike(loaded: LoadedSpec, rows: SplitRows, first: SplitRows) -> SplitRows:
@@ -186,7 +196,9 @@ def _judged_alike(loaded: LoadedSpec, rows: SplitRows, first: SplitRows) -> Spli
         key = next((one for one in ("data.path", "data.builtin") if one in loaded.source.block("set")), None)
         raise loaded.error(loaded.problem(("set", key) if key else ("recipe",), rule, way))
     kept = {split: rows if split in ("train", "validation") else first for split in SPLITS}
-    return SplitRows({split: of.rows[split] for split, of in kept.items()}, {one: of.sha256[one] for one, of in kept.items()})
+    return SplitRows(
+        {split: of.rows[split] for split, of in kept.items()}, {one: of.sha256[one] for one, of in kept.items()}
+    )
 
 
 def _check_guided(loaded: LoadedSpec, sweep: Sweep, place: Place | None) -> None:
@@ -230,8 +242,8 @@ def _apply_inputs(settings: dict[str, Any], written: Any) -> None:
     known = key_facts()
     for key, value in (written or {}).items() if isinstance(written, dict) else ():
         if isinstance(key, str) and key.startswith(INPUTS) and key in known:
-            group, _, name = key.partition(".")
-            settings[group][name] = value
+            group, _, name = key.rpartition(".")
+            (settings.setdefault(group, {}) if group else settings)[name] = value
 
 
 def _at_its_line(loaded: LoadedSpec, problem: Problem) -> Problem:

@@ -115,8 +115,7 @@ def _retrain(raw: dict[str, Any], last_step: int) -> list[dict[str, Any]]:
     """Train a trial up to a step; what it reported. Runs in a Ray worker."""
     from recipes.engines.nemo.engine import NemoEngine
 
-    paths = {name: Path(raw[name]) for name in ("train", "validation", "folder")}
-    job = Job(raw["settings"], raw["base"], device=raw["device"], threads=raw["threads"], **paths)
+    job = Job.of(raw)
     reports: list[dict[str, Any]] = []
     session = NemoEngine().open(job, None)
     try:

@@ -137,15 +137,12 @@ class PackSlot:
         """Whether this pack takes the trial, from its last checkpoint."""
         import ray
 
-        fields = ("settings", "base", "device", "threads")
-        job = {name: getattr(self._job, name) for name in fields}
-        job |= {name: str(getattr(self._job, name)) for name in ("train", "validation", "folder")}
         checkpoint = checkpoints.latest(self._job.folder)
         me = [ray.get_runtime_context().current_actor] if ray.get_runtime_context().get_actor_id() else []
         self._token = uuid.uuid4().hex
         try:
             self._pack = ray.get_actor(name)
-            answer = self._call("join", job, str(checkpoint) if checkpoint else None, me, only_if_idle)
+            answer = self._call("join", self._job.fields(), str(checkpoint) if checkpoint else None, me, only_if_idle)
         except (ValueError, _Lost):  # Ray starts it anew
             return False
         if "error" in answer:

@@ -106,7 +106,7 @@ class PackWorker:
         """
 
         def places() -> dict[str, Any]:
-            typed = _job(job)
+            typed = Job.of(job)
             pack = self._pack(typed.base, typed.settings["base"])
             return {"places": min(self._num_slots, pack.room.most_slots(pack.need(typed)))}
 
@@ -224,7 +224,7 @@ class PackWorker:
     def _join(self, token: str, raw: dict[str, Any], checkpoint: str | None, client: Any, most: int) -> dict[str, Any]:
         if len(self._slots) >= most:
             return {"joined": False}
-        job = _job(raw)
+        job = Job.of(raw)
         pack = self._pack(job.base, job.settings["base"])
         try:
             number = pack.admit(job, Path(checkpoint) if checkpoint else None)
@@ -374,11 +374,6 @@ class PackWorker:
                 asked, slot.asked = slot.asked, None
                 self._drop(token, "its round failed")
                 asked.set_result(_told(error))
-
-
-def _job(raw: dict[str, Any]) -> Job:
-    paths = {name: Path(raw[name]) for name in ("train", "validation", "folder")}
-    return Job(raw["settings"], raw["base"], device=raw["device"], threads=raw["threads"], **paths)
 
 
 def _told(error: Exception) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from launchers.arms import evaluation_files
 from launchers.build import Built, Place
 from launchers.starts import enter
 from launchers.versions import changes, kept
+from recipes import adapters
 from recipes.bases import locate
 from recipes.data import splits
 from recipes.files import write_whole
@@ -155,6 +156,7 @@ def job_fields(
         folder: The trial's.
     """
     recipe = Recipe.model_validate(settings)
+    start = recipe.start.adapter
     return {
         "settings": settings,
         "base": str(locate(recipe.base, built.base_dir) or recipe.base.path),
@@ -163,6 +165,7 @@ def job_fields(
         "folder": str(folder),
         "device": built.pools[0].device,
         "threads": threads,
+        "start": None if start is None else str(adapters.locate(start, built.base_dir, home.cache_folder())),
     }
 
 

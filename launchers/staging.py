@@ -66,9 +66,7 @@ class Stages:
         adapters = [str((source.folder / str(source.trials[trial].adapter)).resolve()) for trial in trials]
         loaded = self.staged.stages[number].loaded(adapters)
         place = replace(place, starts=starts)
-        return build_loaded(
-            loaded, self.path, self.overrides, yes=True, base_dir=self.base_dir, place=place, adapters=adapters
-        )
+        return build_loaded(loaded, self.path, self.overrides, yes=True, base_dir=self.base_dir, place=place)
 
 
 def best_of(state: SweepState, top: int) -> list[str]:

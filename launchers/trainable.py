@@ -114,17 +114,7 @@ class TrialRunner(tune.Trainable):  # type: ignore[misc]
         return {"seconds": time.time() - self._begun, "energy_j": self._energy_j, "labels": _node_labels()}
 
     def _open(self) -> Session:
-        raw = self.config["job"]
-        job = Job(
-            settings=raw["settings"],
-            base=raw["base"],
-            train=Path(raw["train"]),
-            validation=Path(raw["validation"]),
-            folder=Path(raw["folder"]),
-            device=raw["device"],
-            threads=raw["threads"],
-        )
-        return open_session(self.config["engine"], job, self.config.get("packs"))
+        return open_session(self.config["engine"], Job.of(self.config["job"]), self.config.get("packs"))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Point to the run folder: checkpoints live there, not in Tune's storage."""

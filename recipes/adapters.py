@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,14 @@ def shape(folder: Path) -> tuple[int, float, tuple[str, ...]]:
     config = _config(folder)
     layers = (name.removeprefix(PREFIX).rpartition(".lora_") for name in sorted(_shapes(folder / WEIGHTS)))
     return int(config["r"]), float(config["lora_alpha"]), tuple(layer for layer, _, half in layers if half[0] == "A")
+
+
+def named_base(folder: Path) -> tuple[str, str | None]:
+    """The base that an adapter says it is of: its path or hub id, and in a bundle its identity."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        base = json.loads((folder / BUNDLE[1]).read_bytes())["base"]
+        return str(base["name"]), base["identity"] or None
+    return str(_config(folder).get("base_model_name_or_path") or ""), None
 
 
 def _compare(folder: Path, shapes: dict[str, tuple[int, ...]], layers: dict[str, tuple[int, int]], base: Path) -> None:

@@ -191,6 +191,15 @@ class Recipe(_Block):
         return self
 
     @model_validator(mode="after")
+    def _start_fits(self) -> "Recipe":
+        if self.start.adapter is not None and self.start.mode == "stack" and self.lora.dropout > 0:
+            raise ValueError(
+                "lora.dropout must be 0 with start.mode: stack, where it would fall on the frozen adapter too, "
+                f"but got {self.lora.dropout:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _schedule_fits(self) -> "Recipe":
         if self.schedule.warmup_steps >= self.train.max_steps:
             raise ValueError(

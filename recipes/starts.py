@@ -1,12 +1,15 @@
 """Adapters that trials start from: found, held against the base, and known by their contents."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from recipes import adapters, bases
 from recipes.schema import Base
 from sweeps.errors import InvalidInput, Problem
 from sweeps.facts import StartFacts
+
+_HUB = "hub:"
 
 
 def start_facts(where: str, base: Base, base_dir: Path, cache: Path) -> StartFacts:
@@ -26,12 +29,33 @@ def start_facts(where: str, base: Base, base_dir: Path, cache: Path) -> StartFac
     try:
         found = adapters.locate(where, base_dir, cache)
         adapters.check(found, folder, plain=True)
+        _refuse_other_base(found, base, base_dir)
     except InvalidInput as error:
-        raise InvalidInput([Problem("start.adapter", one.rule, one.hint) for one in error.problems]) from None
+        raise InvalidInput([at_start(one) for one in error.problems]) from None
     rank, alpha, layers = adapters.shape(found)
     every = bases.linear_layers(folder) if folder is not None else {}
     lora = {"rank": rank, "alpha": alpha, "targets": _patterns(layers, list(every))}
     return StartFacts(adapters.identity(found), lora)
+
+
+def at_start(problem: Problem) -> Problem:
+    """A problem of an adapter as one of ``start.adapter``, with what can be done about it there."""
+    elsewhere = any(word in problem.hint for word in ("as model", "engine: nemo"))
+    hint = "start from a plain LoRA adapter of this base" if elsewhere else problem.hint
+    return Problem("start.adapter", problem.rule.replace("packed engine answers with", "packed engine trains"), hint)
+
+
+def _refuse_other_base(adapter: Path, base: Base, base_dir: Path) -> None:
+    """Layers of one shape may be another base's: who wrote the adapter may have said whose it is."""
+    here, (named, there) = bases.identity(base, base_dir), adapters.named_base(adapter)
+    if there is None and named:
+        with suppress(InvalidInput):  # a path of another machine
+            there = bases.identity(base.model_copy(update={"path": named, "revision": base.revision}), base_dir)
+    if there is None or there == here or there.startswith(_HUB) != here.startswith(_HUB):
+        return  # the contents of a base on the hub are not known here
+    theirs, ours = (f" ({one[:12]}…)" if not one.startswith(_HUB) else "" for one in (there, here))
+    rule = f"{adapter} was trained on another base, {named}{theirs}, and not on {base.path}{ours}"
+    raise InvalidInput(Problem("adapter", rule, "set base.path to its own base, or start from an adapter of this one"))
 
 
 def _patterns(layers: Sequence[str], every: Sequence[str]) -> list[str]:

@@ -22,17 +22,21 @@ def known_before(settings: Mapping[str, Any], facts: RecipeFacts) -> dict[str, f
     """The metrics of a trial that its settings alone decide, by name; without those that cannot be told.
 
     ``adapter/parameters`` is the sum of rank × (inputs + outputs) over the layers that ``lora.targets`` names. It needs
-    the shapes of the base's layers, which are at hand for a local base that is the recipe's own.
+    the shapes of the base's layers, which are at hand for a local base that is the recipe's own. A trial that puts a
+    new adapter beside the one that it starts from has the ranks of both, over the layers of both.
     """
     if facts.layers is None or settings["base"]["path"] != facts.settings["base"]["path"]:
         return {}
-    lora = settings["lora"]
+    start = settings.get("start") or {}
+    beside = start.get("adapter") is not None and start["mode"] == "stack"
+    parts = [settings["lora"], *([facts.starts[start["adapter"]].lora] if beside else [])]
+    patterns = [pattern for part in parts for pattern in part["targets"]]
     widths = (
         outputs + inputs
         for name, (outputs, inputs) in facts.layers.items()
-        if any(fnmatchcase(name, pattern) for pattern in lora["targets"])
+        if any(fnmatchcase(name, pattern) for pattern in patterns)
     )
-    return {"adapter/parameters": float(lora["rank"] * sum(widths))}
+    return {"adapter/parameters": float(sum(part["rank"] for part in parts) * sum(widths))}
 
 
 def broken_for_good(constraints: Iterable[Constraint], metrics: Mapping[str, float | None]) -> str | None:

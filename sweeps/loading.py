@@ -246,9 +246,7 @@ def explain(
         yield source.problem(path, rule, hint)
 
 
-def _words(
-    detail: ErrorDetails, path: _Path, source: Source, block: type[BaseModel] | None = None
-) -> tuple[str, str]:
+def _words(detail: ErrorDetails, path: _Path, source: Source, block: type[BaseModel] | None = None) -> tuple[str, str]:
     kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind == "podium":
         return str(context["rule"]), str(context["hint"])

@@ -14,6 +14,7 @@ from sweeps.loading import LoadedSpec
 from sweeps.metrics import BY_NAME
 from sweeps.plan import trial_costs
 from sweeps.space import Report, Space, build_space, unknown_key
+from sweeps.starting import check_starts
 from sweeps.sweep import Sweep
 from sweeps.syntax import coerce, number_hint, violation
 from sweeps.trial import make_trial
@@ -44,6 +45,7 @@ def resolve(loaded: LoadedSpec, facts: RecipeFacts, pools: Mapping[str, Pool], *
     _check_pools(loaded, pools, report)
     if loaded.problems or problems or loaded.spec is None or space is None:
         raise loaded.error(*problems)
+    check_starts(loaded.set, space, facts, settings, report)
     sweep = Sweep(loaded.spec, facts, tuple(pools[name] for name in loaded.spec.pools), space, settings)
     if loaded.spec.search.algorithm == "grid":
         # Of a grid that is too large to be meant its size is told, and not that search.trials is too small for it.

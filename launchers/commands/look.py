@@ -107,9 +107,7 @@ def _show_stages(stages: "tuple[StageState, ...]", *, watch: bool, output: Forma
     for row in rows:
         row["done"] = f"{row['num_trials']}/{row['trials']}" if "trials" in row else "–"
         row["best"] = row.get("label")
-    trials = [
-        {"stage": stage.name, **row} for stage in stages if stage.state for row in _trial_rows(stage.state)
-    ]
+    trials = [{"stage": stage.name, **row} for stage in stages if stage.state for row in _trial_rows(stage.state)]
     usd = sum(row["usd"] for row in rows)
     status = _whole_status(stages)
     columns = {"stage": "stage", "status": "status", "method": "method", "done": "trials", "best": "champion"}

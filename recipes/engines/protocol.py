@@ -4,7 +4,9 @@ Every implementation passes the suite in ``tests/contract/``: losses fall, a res
 a stopped trial leaves an adapter that plain PEFT loads and that gives the same loss.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,6 +50,7 @@ class Job:
         folder: Where the engine may write; ``engine.log`` there holds what it says.
         device: "cpu" or "gpu".
         threads: CPU threads it may use.
+        start: The folder of the adapter that the trial starts from, see ``recipe.start``; None for a fresh one.
     """
 
     settings: dict[str, Any]
@@ -57,6 +60,22 @@ class Job:
     folder: Path
     device: str
     threads: int
+    start: Path | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """The same as texts and plain values, which travel to workers."""
+        values = ((field.name, getattr(self, field.name)) for field in dataclass_fields(self))
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values}
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "Job":
+        """The job of these fields."""
+        paths = {
+            name: Path(fields[name])
+            for name in ("train", "validation", "folder", "start")
+            if fields.get(name) is not None
+        }
+        return cls(**{**fields, **paths})
 
 
 class Session(Protocol):

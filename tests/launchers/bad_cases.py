@@ -12,6 +12,7 @@ from tests.launchers.bad_prices import PRICES
 from tests.launchers.bad_retrieval import RETRIEVAL
 from tests.launchers.bad_runs import EVALUATION, HOME, RUNNING
 from tests.launchers.bad_serving import SERVING
+from tests.launchers.bad_starts import STARTS
 from tests.launchers.bad_storage import BUNDLES, MLFLOW, STORAGE
 from tests.launchers.bad_yaml import FILE, SPACE
 from tests.launchers.running import ROOT
@@ -25,6 +26,7 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
     "The data": DATA,
     "The base model": BASE,
     "Recipe and pools": RECIPE,
+    "Adapters to start from": STARTS,
     "Evaluation and champion": EVALUATION,
     "The judge": JUDGES,
     "Gates and planted defects": GATES,

@@ -33,9 +33,14 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Member(Adapter):
-    """A trial as a chunk sees it."""
+    """A trial as a chunk sees it.
+
+    Attributes:
+        frozen: Of its ranks so many, the first ones, are not trained.
+    """
 
     recipe: Recipe
+    frozen: int = 0
 
 
 class Chunk:
@@ -68,6 +73,7 @@ class Chunk:
         scales = [member.alpha / member.rank for member in members]
         # In float32 for every type of base: PEFT, which will serve the adapter, scales by the number itself.
         self._scale = torch.tensor(scales, device=network.device, dtype=torch.float32)[:, None, None]
+        self._trained = [self._trained_of(member) for member in self.members] if training else []
         self._tick = torch.zeros((), device=network.device, requires_grad=training)
 
     def store(self) -> None:
@@ -101,11 +107,22 @@ class Chunk:
         for place, member in enumerate(self.members):
             assert isinstance(member, Member)
             if math.isfinite(told[place]):
-                rows = (self._weights[place], self._grads[place], *(moment[place] for moment in self._moments))
-                adam_step(member.recipe, member.state.step, *rows)
+                self._adam_step(place, member)
                 member.state.step += 1
         self._grads.zero_()
         return told
+
+    def _adam_step(self, place: int, member: Member) -> None:
+        rows = (self._weights[place], self._grads[place], *(moment[place] for moment in self._moments))
+        trained = self._trained[place]
+        if trained is None:
+            adam_step(member.recipe, member.state.step, *rows)
+            return
+        # Apart from what is frozen, which has no part in the gradient's norm either.
+        some = [row[trained] for row in rows]
+        adam_step(member.recipe, member.state.step, *some)
+        for row, changed in zip(rows, some, strict=True):
+            row[trained] = changed
 
     def losses(self, batches: Sequence[Batch]) -> list[float]:
         """Each member's mean loss in nats over all these rows, without training."""
@@ -145,6 +162,16 @@ class Chunk:
         finally:
             for site in self.sites:
                 self.network.layers[site.name].binding = None
+
+    def _trained_of(self, member: Adapter) -> torch.Tensor | None:
+        """Which numbers of a member's row are trained; None for all."""
+        if not isinstance(member, Member) or not member.frozen:
+            return None
+        trained = torch.ones(self._weights.shape[1], dtype=torch.bool)
+        for a, b in states.views(trained, self.sites, self.rank):
+            a[: member.frozen] = False
+            b[:, : member.frozen] = False
+        return trained.nonzero().squeeze(1).to(self._weights.device)
 
     def _drops(self) -> bool:
         trained = [member for member in self.members if isinstance(member, Member)] if self._training else []

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from recipes.engines.packed import state as states
+from recipes.engines.packed.beginning import first_state, form_of
 from recipes.engines.packed.chunk import Chunk, Member
 from recipes.engines.packed.memory import Need, Room, Size, free_bytes, padding_bytes
 from recipes.engines.packed.network import Batch, Network
 from recipes.engines.packed.optimizer import lr_at
 from recipes.engines.packed.planner import Planner
 from recipes.engines.packed.rows import Order, Row, Rows, order_of
+from recipes.engines.packed.state import Form
 from recipes.engines.protocol import LOG_NAME, Diverged, Job, Report
 from recipes.schema import Recipe
 
@@ -102,17 +104,17 @@ class Pack:
             TrainingFailed: The checkpoint is none of this trial's.
         """
         recipe = Recipe.model_validate(job.settings)
-        sites = self.network.sites(recipe)
+        form = form_of(self.network, recipe, job.start)
         rows = self._rows(str(job.train))
         need = self.need(job)
         self.room.check(need)
         if checkpoint is None:
-            state = states.fresh(recipe, sites, self.network.device)
+            state = first_state(self.network, recipe, job.start, form)
         else:
-            state = states.load(checkpoint, recipe, sites, self.network.device)
+            state = states.load(checkpoint, form, self.network.device)
         trial = Trial(
             job=job,
-            member=Member(recipe.lora.rank, recipe.lora.alpha, sites, state, recipe),
+            member=Member(form.rank, form.alpha, form.sites, state, recipe, form.frozen),
             rows=rows,
             order=order_of(recipe, rows),
             validation=self._validation(str(job.validation)),
@@ -123,7 +125,8 @@ class Pack:
         self.room.take(number, need)
         company = f"{len(self._trials)} {'trial' if len(self._trials) == 1 else 'trials'} in the pack"
         trees = "prefixes shared" if trial.validation[0].rows is None and trial.shares_prefixes else "rows one by one"
-        trial.say(f"joins at step {trial.step} of {recipe.train.max_steps} | {company} | {len(sites)} layers | {trees}")
+        layers = len(form.sites)
+        trial.say(f"joins at step {trial.step} of {recipe.train.max_steps} | {company} | {layers} layers | {trees}")
         return number
 
     def need(self, job: Job) -> Need:
@@ -133,13 +136,12 @@ class Pack:
             InvalidInput: The trial cannot be trained as asked, or needs more memory than there is.
         """
         recipe = Recipe.model_validate(job.settings)
-        sites = self.network.sites(recipe)
+        form = form_of(self.network, recipe, job.start)
         rows = self._rows(str(job.train))
         longest = [rows[place] for place in _longest(job.train, recipe.train.micro_batch_size)]
         batch = self.network.batch(longest, trees=_shares_prefixes(recipe))
         size = Size(1, batch.tokens, len(batch.layout.targets), batch.read)
-        num_parameters = states.num_parameters(sites, recipe.lora.rank)
-        return self.room.need(len(longest), size, num_parameters, recipe.lora.rank * len(sites))
+        return self.room.need(len(longest), size, form.num_parameters, form.rank * len(form.sites))
 
     def ask(self, number: int) -> None:
         """Have a trial advance to its next report boundary, in the rounds to come."""
@@ -175,7 +177,8 @@ class Pack:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         member = trial.member
-        states.save(member.state, member.recipe, member.sites, self.network.linear_names, trial.job.base, folder)
+        form = Form(member.rank, member.alpha, member.sites, member.frozen)
+        states.save(member.state, form, member.recipe, self.network.linear_names, trial.job.base, folder)
 
     def retire(self, number: int) -> None:
         """Let a trial leave. The others go on as they were."""
@@ -205,7 +208,7 @@ class Pack:
             in_rows = batches[number][0].rows is not None
             kinds.setdefault((in_rows, trial.recipe.train.micro_batch_size, alone), []).append(number)
         for numbers in kinds.values():
-            numbers.sort(key=lambda number: (self._trials[number].recipe.lora.rank, number))
+            numbers.sort(key=lambda number: (self._trials[number].member.rank, number))
             tokens = max(max(part.tokens for part in batches[number]) for number in numbers)
             most, recompute = self._most(numbers, batches)
             for group in _cut(numbers, self.planner.size(tokens, most)):

@@ -35,6 +35,24 @@ class State:
     step: int = 0
 
 
+@dataclass(frozen=True)
+class Form:
+    """What an adapter is made of.
+
+    Attributes:
+        frozen: Of its ranks so many, the first ones, are another adapter's and never change.
+    """
+
+    rank: int
+    alpha: float
+    sites: tuple[Site, ...]
+    frozen: int = 0
+
+    @property
+    def num_parameters(self) -> int:
+        return num_parameters(self.sites, self.rank)
+
+
 def num_parameters(sites: Sequence[Site], rank: int) -> int:
     """Numbers of an adapter."""
     return sum(rank * (site.in_features + site.out_features) for site in sites)
@@ -67,27 +85,27 @@ def empty(size: int, device: torch.device) -> State:
     return State(*(torch.zeros(size, device=device) for _ in range(3)))
 
 
-def save(
-    state: State, recipe: Recipe, sites: Sequence[Site], linear_names: Sequence[str], base: str, folder: Path
-) -> None:
+def save(state: State, form: Form, recipe: Recipe, linear_names: Sequence[str], base: str, folder: Path) -> None:
     """Write ``folder/adapter``, which plain PEFT loads, and ``folder/state``, all that going on needs."""
     from safetensors.torch import save_file
 
     adapter, rest = folder / "adapter", folder / "state"
     adapter.mkdir(parents=True)
     rest.mkdir()
-    save_file(_named(state.weights, sites, recipe.lora.rank), adapter / WEIGHTS, metadata={"format": "pt"})
-    (adapter / CONFIG).write_text(json.dumps(peft_config(recipe, sites, linear_names, base), indent=2) + "\n")
+    save_file(_named(state.weights, form.sites, form.rank), adapter / WEIGHTS, metadata={"format": "pt"})
+    (adapter / CONFIG).write_text(
+        json.dumps(peft_config(form, recipe.lora.dropout, linear_names, base), indent=2) + "\n"
+    )
     moments = {
         f"{moment}.{name}": tensor
         for moment, flat in (("first", state.first), ("second", state.second))
-        for name, tensor in _named(flat, sites, recipe.lora.rank).items()
+        for name, tensor in _named(flat, form.sites, form.rank).items()
     }
     save_file(moments, rest / MOMENTS)
     (rest / CURSOR).write_text(json.dumps({"step": state.step, "seed": recipe.train.seed}) + "\n")
 
 
-def load(folder: Path, recipe: Recipe, sites: Sequence[Site], device: torch.device) -> State:
+def load(folder: Path, form: Form, device: torch.device) -> State:
     """What ``save`` wrote.
 
     Raises:
@@ -96,8 +114,8 @@ def load(folder: Path, recipe: Recipe, sites: Sequence[Site], device: torch.devi
     from safetensors.torch import load_file
 
     try:
-        state = fresh(recipe, sites, torch.device("cpu"))
-        load_adapter(folder / "adapter", state.weights, sites, recipe.lora.rank)
+        state = empty(form.num_parameters, torch.device("cpu"))
+        load_adapter(folder / "adapter", state.weights, form.sites, form.rank)
         moments = load_file(folder / "state" / MOMENTS)
         for moment, flat in (("first", state.first), ("second", state.second)):
             _fill(
@@ -107,8 +125,8 @@ def load(folder: Path, recipe: Recipe, sites: Sequence[Site], device: torch.devi
                     for name, tensor in moments.items()
                     if name.startswith(moment)
                 },
-                sites,
-                recipe.lora.rank,
+                form.sites,
+                form.rank,
             )
         state.step = int(json.loads((folder / "state" / CURSOR).read_text())["step"])
     except (OSError, KeyError, ValueError, RuntimeError) as error:
@@ -123,18 +141,18 @@ def load_adapter(folder: Path, flat: torch.Tensor, sites: Sequence[Site], rank: 
     _fill(flat, load_file(folder / WEIGHTS), sites, rank)
 
 
-def peft_config(recipe: Recipe, sites: Sequence[Site], linear_names: Sequence[str], base: str) -> dict[str, Any]:
+def peft_config(form: Form, dropout: float, linear_names: Sequence[str], base: str) -> dict[str, Any]:
     """PEFT's description of an adapter. Layers go by their last name where all that bear it are adapted."""
-    names = {site.name for site in sites}
+    names = {site.name for site in form.sites}
     leaves = {name.rsplit(".", 1)[-1] for name in names}
     whole = all(name in names for name in linear_names if name.rsplit(".", 1)[-1] in leaves)
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
-        "r": recipe.lora.rank,
-        "lora_alpha": recipe.lora.alpha,
-        "lora_dropout": recipe.lora.dropout,
+        "r": form.rank,
+        "lora_alpha": form.alpha,
+        "lora_dropout": dropout,
         "target_modules": sorted(leaves if whole else names),
         "bias": "none",
         "fan_in_fan_out": False,

@@ -109,18 +109,19 @@ def _verdict(state: SweepState, trial: TrialState, rule: Rule) -> Verdict:
 def order(state: SweepState, rule: Rule, verdicts: Mapping[str, Verdict]) -> list[str]:
     """All trials, best first: qualified, then by objective (unmeasured last), loss, cost, number.
 
+    What a stage starts from stays before its trials that are no better.
     Where the best were judged on more items, those that came farthest are first: what luck gave the others on few
     items was taken from these by the further ones.
     """
     in_rounds = bool((state.spec.get("champion") or {}).get("contenders"))
 
-    def key(verdict: Verdict) -> tuple[bool, int, float, float, float, int]:
+    def key(verdict: Verdict) -> tuple[bool, int, float, bool, float, float, int]:
         trial = state.trials[verdict.trial]
         metrics = trial_metrics(state, trial)
         badness = math.inf if verdict.objective is None else -rule.goodness(verdict.objective)
         loss, cost = metrics.get(LOSS, math.inf), metrics.get("cost/usd", math.inf)
         num_items = max((one.n for one in trial.evaluations if one.split == "dev"), default=0) if in_rounds else 0
-        return not verdict.qualified, -num_items, badness, loss, cost, verdict.number
+        return not verdict.qualified, -num_items, badness, trial.stage is None, loss, cost, verdict.number
 
     return [verdict.trial for verdict in sorted(verdicts.values(), key=key)]
 
@@ -196,6 +197,8 @@ def _why(
 
 
 def _tie_break(state: SweepState, ties: tuple[str, ...]) -> str:
+    if state.trials[ties[0]].stage is not None:
+        return "it was there before, so it stays"
     first, second = (trial_metrics(state, state.trials[trial]) for trial in ties[:2])
     for name, words in ((LOSS, "the lower validation loss"), ("cost/usd", "the lower cost")):
         mine, other = first.get(name, math.inf), second.get(name, math.inf)

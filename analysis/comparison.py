@@ -56,9 +56,16 @@ def comparison(state: SweepState, choice: Choice, split: str = "challenge") -> p
                 "role": role,
                 "label": label,
                 "arm": arm,
-                "number": state.trials[arm].number if arm in state.trials else None,
+                "number": _number(state, arm),
                 "n": 0 if measured is None else int(measured["n"]),
                 **{name: math.nan if measured is None else float(measured[name]) for name in names},
             }
         )
     return pd.DataFrame(rows, columns=["role", "label", "arm", "number", "n", *names]).astype({"number": "Int64"})
+
+
+def _number(state: SweepState, arm: str) -> int | None:
+    trial = state.trials.get(arm)
+    if trial is None:
+        return None
+    return trial.number if trial.stage is None else trial.stage_number

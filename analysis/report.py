@@ -152,7 +152,7 @@ def _champion(state: SweepState, choice: Choice) -> dict[str, Any]:
     assert objective is not None, "a champion is measured"
     return {
         "heading": _heading(state, choice),
-        "title": f"Trial {trial.number}",
+        "title": trial.title,
         "result": (choice.rule.metric, number(_result(choice, objective))),
         "subtitle": rule,
         "why": [*choice.why, _how_sure(state, choice), *_changes(state, trial)],

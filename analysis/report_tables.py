@@ -79,7 +79,7 @@ def comparison_table(state: SweepState, choice: Choice) -> dict[str, Any]:
     names = list(dict.fromkeys([*first, *names]))[:5]
     rows = []
     for record in table.to_dict("records"):
-        arm = record["label"] + (f" (trial {record['number']})" if record["arm"] in state.trials else "")
+        arm = record["label"] + (f" ({state.trials[record['arm']].label})" if record["arm"] in state.trials else "")
         cells = [_cell(arm, text=True), *(_cell(record[name]) for name in names), _cell(record["n"] or None)]
         rows.append({"css": "won" if record["role"] == "champion" else "", "title": "", "cells": cells})
     return {

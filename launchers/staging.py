@@ -138,11 +138,6 @@ def _check(staged: Staged, built: Sequence[Built], number: int) -> list[Problem]
     if start.top > (most := before.spec.search.trials):
         rule = f"must be at most {most}, the trials of {start.stage}, but got {start.top}"
         found.append(source.problem(("start", "top"), rule, f"write top: {most}, or give {start.stage} more trials"))
-    if start.mode == "continue":
-        for swept in one.space.dimensions:
-            if swept in ("lora.rank", "lora.alpha", "lora.targets"):
-                rule = f"{swept} is swept, but a trial that goes on from an adapter takes over that of its start"
-                found.append(source.problem(("space", swept), rule, "leave it out, or write start: {mode: stack}"))
     if one.settings["engine"] == "nemo":
         rule = f"engine nemo trains fresh adapters, but {stage.name} starts from {start.stage}"
         found.append(source.problem(("recipe",), rule, "set engine: packed"))

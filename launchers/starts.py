@@ -66,8 +66,9 @@ def _seen_from(folder: Path, path: Path) -> str:
 
 
 def _keep_settings(source: Path, folder: Path, trial: str) -> None:
-    """The trial's settings, which stand in its folder in every run folder that has it."""
-    there, here = source / "trials" / trial / "trial.yaml", folder / "trials" / trial / "trial.yaml"
-    if there.is_file() and not here.is_file():
-        here.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(there, here)
+    """The trial's settings and answers, which stand in its folder in every run folder that has it."""
+    for name in ("trial.yaml", "samples.jsonl"):
+        there, here = source / "trials" / trial / name, folder / "trials" / trial / name
+        if there.is_file() and not here.is_file():
+            here.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(there, here)

@@ -134,7 +134,7 @@ def staged(source: Source) -> Staged:
         start, found = _start(source, written, number)
         problems += found
         stages.append(_stage(source, written, number, start))
-        problems += _by_hand(stages[-1].source) if number else []
+        problems += _by_hand(stages[-1].source, start) if start else []
     budget = Budget()
     try:
         budget = Budget.model_validate(source.values.get("budget") or {})
@@ -214,10 +214,17 @@ def _start(
         return before, [*problems, *explain(error, source, path, StageStart)]
 
 
-def _by_hand(source: Source) -> Iterator[Problem]:
-    """Starts that are set or swept in a stage that has one already."""
+_STARTS_OWN = ("lora.rank", "lora.alpha", "lora.targets")  # what a trial takes over that goes on from an adapter
+
+
+def _by_hand(source: Source, start: StageStart) -> Iterator[Problem]:
+    """Keys that a stage sets or sweeps although its start decides them."""
     for block in ("set", "space"):
         for key in source.block(block):
+            if key in _STARTS_OWN and start.mode == "continue":
+                rule = f"trials go on from those of {start.stage} and have their {key}, so that no other can be tried"
+                way = "leave it out, or write start: {mode: stack} to put a new adapter beside it"
+                yield source.problem((block, key), rule, way)
             if str(key).startswith("start."):
                 rule = f"{key} is set by hand, but the stage starts from the one before it"
                 yield source.problem((block, key), rule, "leave it out; start: {from, top, mode} says where it starts")

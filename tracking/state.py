@@ -72,6 +72,11 @@ class TrialState:
         return f"trial {self.number}" if self.stage is None else f"trial {self.stage_number} of {self.stage}"
 
     @property
+    def title(self) -> str:
+        """Its label at the beginning of a sentence."""
+        return self.label[0].upper() + self.label[1:]
+
+    @property
     def metrics(self) -> dict[str, float | None]:
         """What its settings decide, its last reports, its dev evaluation and latency, by the design's names."""
         merged: dict[str, float | None] = {**self.known}

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from launchers import home
+from launchers.commands.look import judged_builtin
 from launchers.commands.options import Output, SweepName, require_url
 from launchers.completion import sweep_names, trial_names
 from launchers.output import Format, say, show_csv, show_json, show_table
@@ -37,7 +38,7 @@ def champion(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
         trial = state.trials[choice.champion]
         rows = [
             {"key": key, "value": value}
-            for key, value in {"trial": f"{trial.number} ({trial.id})", **trial.values}.items()
+            for key, value in {"trial": f"{trial.label.removeprefix('trial ')} ({trial.id})", **trial.values}.items()
         ]
         rows += [{"key": key, "value": value} for key, value in trial.metrics.items()]
         title = "champion" if choice.kind == "champion" else f"promoted, one of {len(choice.ties)} not told apart"
@@ -171,13 +172,13 @@ def try_query(
     prompt = (
         [{"role": "user", "content": query}]
         if raw
-        else _prompt(query, recipe.data.builtin, state.facts["data"]["dev"]["path"])
+        else _prompt(query, judged_builtin(state), state.facts["data"]["dev"]["path"])
     )
     folder = bases.locate(recipe.base, Path(state.facts["base_dir"]))
     adapter = state.trials[chosen].adapter
     assert adapter is not None
     answers = []
-    for title, path in (("base", None), (f"champion, trial {state.trials[chosen].number}", state.folder / adapter)):
+    for title, path in (("base", None), (f"champion, {state.trials[chosen].label}", state.folder / adapter)):
         model = generation.load(
             str(folder or recipe.base.path),
             recipe.base,

@@ -61,11 +61,9 @@ def doctor(
 
 def _folder(sweep: str) -> Path:
     """The run folder of a sweep, whose ledger may be unreadable."""
-    from analysis.frame import list_sweeps, open_sweep
+    from analysis.frame import run_folder
 
-    if sweep not in list_sweeps(home.home()):
-        open_sweep(sweep, home.home())  # says which sweeps there are
-    return home.run_folder(sweep)
+    return run_folder(sweep, home.home())
 
 
 def machine_checks(s3: str | None) -> list[Check]:

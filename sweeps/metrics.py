@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,7 @@ class Metric:
         direction: The better side; None where neither more nor less is better.
         known_before: A trial's settings alone decide it, before it has trained a step.
         only_grows: What a trial has of it never becomes less, so that a bound it has passed is passed for good.
+        scaled_by: Keys of the recipe by which its scale changes: between trials that differ there it says nothing.
     """
 
     name: str
@@ -23,15 +24,18 @@ class Metric:
     meaning: str
     known_before: bool = False
     only_grows: bool = False
+    scaled_by: tuple[str, ...] = ()
 
     @property
     def while_training(self) -> bool:
         """Whether a trial reports it while it trains, so that early stopping can use it."""
-        return self.name.startswith(("train/", "val/"))
+        return self.name.startswith(("train/", "val/", BY_PAIRS))
 
     @property
     def range(self) -> tuple[float, float]:
         """The least and the most that it can be."""
+        if self.unit == _NATS:
+            return -math.inf, 0.0 if self.name.endswith("_logp") else math.inf
         return 0.0, {"share": 1.0, "0–1": 1.0, "0–5": 5.0}.get(self.unit, math.inf)
 
 
@@ -45,9 +49,37 @@ _STAGES = {
     "ttft": "to the first token",
 }
 
+BY_PAIRS = "dpo/"  # what trials of method dpo report, and no others
+_NATS = "nats"  # of a log-probability, which is never positive, or of a difference of them
+_LOSS = ("preference.loss", "preference.beta", "preference.label_smoothing")
+
 METRICS: tuple[Metric, ...] = (
-    Metric("train/loss", "nats per token", "min", "mean cross-entropy of the completion tokens of the training batch"),
-    Metric("val/loss", "nats per token", "min", "mean cross-entropy of the completion tokens of the validation split"),
+    Metric(
+        "train/loss",
+        "nats per token",
+        "min",
+        "the trial's loss on the training batch: mean cross-entropy of the completion tokens, or the preference loss",
+        scaled_by=(*_LOSS, "preference.sft_weight"),
+    ),
+    Metric(
+        "val/loss",
+        "nats per token",
+        "min",
+        "the same on the validation split",
+        scaled_by=(*_LOSS, "preference.sft_weight"),
+    ),
+    Metric("dpo/loss", "", "min", "the preference loss on the validation pairs, without the SFT term", scaled_by=_LOSS),
+    Metric(
+        "dpo/reward_margin",
+        _NATS,
+        "max",
+        "mean over the validation pairs of beta × (chosen − rejected), each its log-probability less the start's",
+        scaled_by=("preference.beta",),
+    ),
+    Metric("dpo/reward_accuracy", "share", "max", "validation pairs whose reward margin is above 0"),
+    Metric("dpo/chosen_logp", _NATS, "max", "mean log-probability of the chosen answers of the validation pairs"),
+    Metric("dpo/rejected_logp", _NATS, None, "mean log-probability of their rejected answers"),
+    Metric("dpo/chosen_logp_change", _NATS, "max", "dpo/chosen_logp less what it was at the start"),
     Metric("train/lr", "", None, "learning rate of the step"),
     Metric("train/tokens_per_s", "tokens/s", "max", "training tokens per second, start-up not counted"),
     Metric("adapter/parameters", "", "min", "numbers in the adapter: rank × (inputs + outputs)", known_before=True),
@@ -109,6 +141,17 @@ def find_metric(name: str, functions: Sequence[str] = (), gates: Sequence[str] =
     return None
 
 
+def warning(metrics: Mapping[str, float]) -> str | None:
+    """What a trial's figures warn of, in words; None where there is nothing."""
+    change = metrics.get("dpo/chosen_logp_change")
+    if change is None or change >= 0:
+        return None
+    return (
+        f"the chosen answers are less likely than at the start (dpo/chosen_logp_change {change:.3g} nats): a larger "
+        "preference.beta, a smaller optimizer.lr or preference.sft_weight holds them"
+    )
+
+
 # What an evaluation measures of a trial before its end is told to the search, and what in the sweep measures it. Any
 # function of one's own may give any score.
 _MEASURED_BY: dict[str, tuple[str, ...]] = {
@@ -118,7 +161,7 @@ _MEASURED_BY: dict[str, tuple[str, ...]] = {
     "quality/field_f1": ("field_f1",),
 }
 BY_PIPELINE = ("e2e/", "retrieval/")
-_OF_EVERY_TRIAL = ("val/", "train/", "adapter/", "cost/usd", "cost/gpu_s", "gate/")
+_OF_EVERY_TRIAL = ("val/", BY_PAIRS, "train/", "adapter/", "cost/usd", "cost/gpu_s", "gate/")
 
 
 def unmeasured(name: str, measures: Sequence[str], functions: Sequence[str]) -> tuple[str, str] | None:

@@ -14,6 +14,7 @@ from recipes.engines.packed import state as states
 from recipes.engines.packed.linear import Binding
 from recipes.engines.packed.loss import completion_losses
 from recipes.engines.packed.network import Batch, Network, Site
+from recipes.engines.packed.objective import Objective, objective_of
 from recipes.engines.packed.optimizer import adam_step
 from recipes.engines.packed.rows import Row
 from recipes.engines.packed.state import State
@@ -41,6 +42,10 @@ class Member(Adapter):
 
     recipe: Recipe
     frozen: int = 0
+
+    @property
+    def objective(self) -> Objective:
+        return objective_of(self.recipe)
 
 
 class Chunk:
@@ -89,18 +94,16 @@ class Chunk:
             batches: Of each member the parts of its batch, one forward pass each, with as many rows as it likes.
 
         Returns:
-            Each member's loss, the mean over the targets of its whole batch, in nats. A member whose loss is not
-            finite is not changed by the step.
+            Each member's loss over its whole batch, as its objective has it. A member whose loss is not finite is not
+            changed by the step.
         """
-        num_targets = [sum(len(part.layout.targets) for part in parts) for parts in batches]
-        weights = [1.0 / max(1, count) for count in num_targets]
         losses = torch.zeros(len(self.members), device=self.network.device)
         with self.bound() as dropout:
             for number in range(max(len(parts) for parts in batches)):
                 if dropout is not None:
                     dropout.part = number
                 current = [parts[number] if number < len(parts) else _empty(parts[0]) for parts in batches]
-                part = self._losses(current, weights)
+                part = self._losses(current, batches)
                 part.sum().backward()
                 losses += part.detach()
         told: list[float] = losses.tolist()
@@ -124,22 +127,37 @@ class Chunk:
         for row, changed in zip(rows, some, strict=True):
             row[trained] = changed
 
-    def losses(self, batches: Sequence[Batch]) -> list[float]:
-        """Each member's mean loss in nats over all these rows, without training."""
-        totals = torch.zeros(len(self.members), device=self.network.device)
-        with torch.inference_mode(), self.bound():
-            for batch in batches:
-                totals += self._losses([batch] * len(self.members), [1.0] * len(self.members))
-        count = sum(len(batch.layout.targets) for batch in batches)
-        told: list[float] = (totals / max(1, count)).tolist()
-        return told
+    def nats(self, batches: Sequence[Batch], runs: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Cross-entropy of the same rows by each member, summed over runs of targets, without training.
 
-    def _losses(self, batches: Sequence[Batch], weights: list[float]) -> torch.Tensor:
+        Args:
+            runs: Of each batch, how many targets each sum is over.
+
+        Returns:
+            (members, runs of all batches) in nats, float32.
+        """
+        found = []
+        with torch.inference_mode(), self.bound():
+            for batch, lengths in zip(batches, runs, strict=True):
+                sums = self._sums([batch] * len(self.members), list(lengths) * len(self.members))
+                found.append(sums.view(len(self.members), -1))
+        return torch.cat(found, 1)
+
+    def _losses(self, batches: Sequence[Batch], wholes: Sequence[Sequence[Batch]]) -> torch.Tensor:
+        """What these parts add to each member's loss, (members,)."""
+        objectives = [member.objective for member in self.members if isinstance(member, Member)]
+        runs = [objective.runs(batch) for objective, batch in zip(objectives, batches, strict=True)]
+        shares = zip(objectives, wholes, runs, strict=True)
+        weights = [objective.weight(whole) for objective, whole, lengths in shares for _ in lengths]
+        nats = self._sums(batches, [length for lengths in runs for length in lengths], weights)
+        of_each = zip(objectives, nats.split([len(lengths) for lengths in runs]), batches, wholes, strict=True)
+        return torch.stack([objective.loss(own, batch, whole) for objective, own, batch, whole in of_each])
+
+    def _sums(self, batches: Sequence[Batch], counts: list[int], weights: list[float] | None = None) -> torch.Tensor:
         targets = [target for batch in batches for target in batch.layout.targets]
-        counts = [len(batch.layout.targets) for batch in batches]
         hidden = self.network.outputs(batches)
         head: Any = self.network.head.weight
-        return completion_losses(hidden, head, self.network.tensor(targets), counts, weights)
+        return completion_losses(hidden, head, self.network.tensor(targets), counts, weights or [1.0] * len(counts))
 
     @contextmanager
     def bound(self) -> Iterator["_Dropout | None"]:

@@ -17,17 +17,17 @@ MAX_LOGITS = 1 << 24  # numbers of a slice of logits: 64 MiB in float32
 def completion_losses(
     hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, counts: list[int], weights: list[float]
 ) -> torch.Tensor:
-    """The summed loss of each trial, weighted.
+    """The summed loss of each run of targets, weighted.
 
     Args:
-        hidden: (targets, width): the outputs that predict, those of a trial together, in the order of ``counts``.
+        hidden: (targets, width): the outputs that predict, those of a run together, in the order of ``counts``.
         head: (vocabulary, width): the frozen output projection.
         targets: (targets,) token ids.
-        counts: Targets of each trial.
-        weights: Of each trial's losses, e.g. 1 / tokens of its batch.
+        counts: Targets of each run: of a trial, or of one of its rows.
+        weights: Of each run's losses, e.g. 1 / tokens of a trial's batch.
 
     Returns:
-        (trials,) in nats, float32. Each trial is summed by itself, so its neighbours do not change its rounding.
+        (runs,) in nats, float32. Each run is summed by itself, so a trial's neighbours do not change its rounding.
     """
     return _CompletionLosses.apply(hidden, head, targets, tuple(counts), tuple(weights))
 

@@ -38,10 +38,13 @@ class Batch:
     Attributes:
         layout: The tokens, with where the targets are predicted.
         rows: None for trees; else the same rows, one by one.
+        reference: Of each row, how likely the start found its targets (log-probability in nats); empty where nobody
+            asks.
     """
 
     layout: Layout
     rows: tuple[Row, ...] | None
+    reference: tuple[float, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -147,6 +150,24 @@ class Network:
         if trees and self.why_no_trees is None:
             return Batch(lay_out(rows), None)
         return Batch(lay_out_apart(rows), tuple(rows))
+
+    def passes(
+        self, rows: Sequence[Row], groups: Sequence[Sequence[int]], tokens: int
+    ) -> Iterator[tuple[list[int], Batch]]:
+        """Rows in forward passes of at most so many tokens (or one group): the places of each, and its batch.
+
+        Args:
+            groups: Places of rows that stay together, in the order in which they are taken.
+        """
+        places: list[int] = []
+        for group in groups:
+            grown = [*places, *group]
+            if places and self.batch([rows[place] for place in grown]).tokens > tokens:
+                yield places, self.batch([rows[place] for place in places])
+                grown = list(group)
+            places = grown
+        if places:
+            yield places, self.batch([rows[place] for place in places])
 
     def outputs(self, batches: Sequence[Batch]) -> torch.Tensor:
         """The last hidden states where a target is predicted, (targets of all batches, width).

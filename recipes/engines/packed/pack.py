@@ -8,12 +8,14 @@ import heapq
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from recipes.engines.packed import state as states
 from recipes.engines.packed.beginning import first_state, form_of
@@ -22,10 +24,12 @@ from recipes.engines.packed.memory import Need, Room, Size, free_bytes, padding_
 from recipes.engines.packed.network import Batch, Network
 from recipes.engines.packed.optimizer import lr_at
 from recipes.engines.packed.planner import Planner
-from recipes.engines.packed.rows import Order, Row, Rows, order_of
+from recipes.engines.packed.reference import Reference
+from recipes.engines.packed.rows import Order, Rows, order_of, rows_of
 from recipes.engines.packed.state import Form
 from recipes.engines.protocol import LOG_NAME, Diverged, Job, Report
 from recipes.schema import Recipe
+from sweeps.metrics import warning
 
 VALIDATION_TOKENS = 2048  # of one forward pass without gradients
 
@@ -37,6 +41,7 @@ class Trial:
     Attributes:
         target: The step of the report that was asked for; None while nobody waits for it.
         outcome: What there is to tell of it: a report, or why it cannot go on.
+        reference: Of each of its rows, how likely its start finds the answer; empty where its objective does not ask.
         tokens: Computed for it so far, validation included.
         busy_s: Its share of the seconds that the pack has worked, by tokens.
         seconds, plain_tokens: Of training since the last report.
@@ -46,6 +51,7 @@ class Trial:
     member: Member
     rows: Rows
     order: Order
+    reference: tuple[float, ...]
     validation: tuple[Batch, ...]
     shares_prefixes: bool
     target: int | None = None
@@ -58,8 +64,7 @@ class Trial:
 
     def say(self, words: str) -> None:
         """Add a line to the trial's log."""
-        with (self.job.folder / LOG_NAME).open("a", encoding="utf-8") as file:
-            file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {words}\n")
+        _say(self.job, words)
 
     @property
     def step(self) -> int:
@@ -86,7 +91,8 @@ class Pack:
         self._trials: dict[int, Trial] = {}
         self._next = 0
         self._chunks: dict[tuple[int, ...], Chunk] = {}
-        self._rows = cache(lambda path: Rows(Path(path), network.tokenizer))
+        self._rows = cache(lambda path, method: rows_of(path, network.tokenizer, method))
+        self._reference = Reference(network, self._beat)
         self._validation = cache(self._validation_batches)
         self.beats = 0  # forward passes so far: who waits can see that the pack is alive
 
@@ -105,19 +111,21 @@ class Pack:
         """
         recipe = Recipe.model_validate(job.settings)
         form = form_of(self.network, recipe, job.start)
-        rows = self._rows(str(job.train))
+        rows = self._rows(job.train, recipe.method)
         need = self.need(job)
         self.room.check(need)
         if checkpoint is None:
             state = first_state(self.network, recipe, job.start, form)
         else:
             state = states.load(checkpoint, form, self.network.device)
+        reference, beside = self._references(job, recipe)
         trial = Trial(
             job=job,
             member=Member(form.rank, form.alpha, form.sites, state, recipe, form.frozen),
             rows=rows,
             order=order_of(recipe, rows),
-            validation=self._validation(str(job.validation)),
+            reference=reference,
+            validation=self._validation(job.validation, recipe.method, beside),
             shares_prefixes=_shares_prefixes(recipe),
         )
         number, self._next = self._next, self._next + 1
@@ -137,8 +145,8 @@ class Pack:
         """
         recipe = Recipe.model_validate(job.settings)
         form = form_of(self.network, recipe, job.start)
-        rows = self._rows(str(job.train))
-        longest = [rows[place] for place in _longest(job.train, recipe.train.micro_batch_size)]
+        rows = self._rows(job.train, recipe.method)
+        longest = [rows[place] for place in rows.places(_longest(job.train, recipe.train.micro_batch_size))]
         batch = self.network.batch(longest, trees=_shares_prefixes(recipe))
         size = Size(1, batch.tokens, len(batch.layout.targets), batch.read)
         return self.room.need(len(longest), size, form.num_parameters, form.rank * len(form.sites))
@@ -188,11 +196,13 @@ class Pack:
             self.room.leave(number)
 
     def _batches(self, trial: Trial) -> list[Batch]:
-        places = trial.order.rows_of(trial.step)
-        size = trial.recipe.train.micro_batch_size
-        rows = [trial.rows[place] for place in places]
-        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-        return [self.network.batch(part, trees=trial.shares_prefixes) for part in parts]
+        examples, size = trial.order.rows_of(trial.step), trial.recipe.train.micro_batch_size
+        parts = [trial.rows.places(examples[start : start + size]) for start in range(0, len(examples), size)]
+        return [self._batch(trial.rows, places, trial.reference, trees=trial.shares_prefixes) for places in parts]
+
+    def _batch(self, rows: Rows, places: Sequence[int], reference: Sequence[float], *, trees: bool = True) -> Batch:
+        batch = self.network.batch([rows[place] for place in places], trees=trees)
+        return replace(batch, reference=tuple(reference[place] for place in places)) if reference else batch
 
     def _groups(
         self, waiting: Sequence[int], batches: dict[int, list[Batch]]
@@ -206,7 +216,8 @@ class Pack:
             trial = self._trials[number]
             alone = number if trial.recipe.lora.dropout > 0 else -1
             in_rows = batches[number][0].rows is not None
-            kinds.setdefault((in_rows, trial.recipe.train.micro_batch_size, alone), []).append(number)
+            kind = (in_rows, trial.recipe.method, trial.recipe.train.micro_batch_size, alone)
+            kinds.setdefault(kind, []).append(number)
         for numbers in kinds.values():
             numbers.sort(key=lambda number: (self._trials[number].member.rank, number))
             tokens = max(max(part.tokens for part in batches[number]) for number in numbers)
@@ -242,7 +253,7 @@ class Pack:
         chunk = self._chunk(group)
         begun = time.perf_counter()
         losses = chunk.train_step(batches)
-        self.beats += 1
+        self._beat()
         took = time.perf_counter() - begun
         self.planner.record(max(part.tokens for parts in batches for part in parts), len(group), took)
         computed = [sum(part.tokens for part in parts) for parts in batches]
@@ -265,27 +276,31 @@ class Pack:
             self._settle(number)
             kinds.setdefault(id(self._trials[number].validation), []).append(number)
         for same in kinds.values():
-            batches = self._trials[same[0]].validation
+            batches, objective = self._trials[same[0]].validation, self._trials[same[0]].member.objective
+            runs = [objective.runs(batch) for batch in batches]
             size = max(1, VALIDATION_TOKENS // max(batch.tokens for batch in batches))
             for start in range(0, len(same), size):
                 group = same[start : start + size]
                 chunk = Chunk(self.network, [self._trials[number].member for number in group], training=False)
-                for number, loss in zip(group, chunk.losses(batches), strict=True):
-                    self._finish_report(self._trials[number], loss)
+                for number, nats in zip(group, chunk.nats(batches, runs).cpu(), strict=True):
+                    self._finish_report(self._trials[number], nats)
 
-    def _finish_report(self, trial: Trial, validation_loss: float) -> None:
-        self.beats += 1
+    def _finish_report(self, trial: Trial, nats: torch.Tensor) -> None:
+        self._beat()
         trial.tokens += sum(batch.tokens for batch in trial.validation)
-        if not math.isfinite(validation_loss):
-            self._diverged(trial, "validation", validation_loss, trial.step)
+        figures = trial.member.objective.figures(nats, trial.validation)
+        if not math.isfinite(figures["val/loss"]):
+            self._diverged(trial, "validation", figures["val/loss"], trial.step)
             return
         metrics = {
             "train/loss": trial.loss,
-            "val/loss": validation_loss,
+            **figures,
             "train/lr": lr_at(trial.recipe, trial.step),
             "train/tokens_per_s": trial.plain_tokens / max(1e-9, trial.seconds),
         }
         trial.say(f"at step {trial.step}: " + ", ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
+        if warned := warning(metrics):
+            trial.say(warned)
         trial.seconds, trial.plain_tokens = 0.0, 0
         trial.target, trial.outcome = None, Report(trial.step, metrics, trial.step >= trial.recipe.train.max_steps)
 
@@ -306,18 +321,33 @@ class Pack:
         for group in [group for group in self._chunks if number in group]:
             self._chunks.pop(group).store()
 
-    def _validation_batches(self, path: str) -> tuple[Batch, ...]:
+    def _references(self, job: Job, recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """How likely the trial's start finds its training rows, and its validation rows, where its loss asks that."""
+        if recipe.method != "dpo":
+            return (), ()
+        train, validation = (
+            self._reference.of(path, self._rows(path, recipe.method), job.start, lambda words: _say(job, words))
+            for path in (job.train, job.validation)
+        )
+        return train, validation
+
+    def _validation_batches(self, path: Path, method: str, reference: tuple[float, ...]) -> tuple[Batch, ...]:
         """The validation rows in an order of our own, in which most is shared: nothing is learned from it."""
-        rows = sorted(self._rows(path), key=lambda row: row.ids)
-        batches: list[Batch] = []
-        part: list[Row] = []
-        for row in rows:
-            grown = self.network.batch([*part, row])
-            if part and grown.tokens > VALIDATION_TOKENS:
-                batches.append(self.network.batch(part))
-                part = []
-            part.append(row)
-        return (*batches, *([self.network.batch(part)] if part else []))
+        rows = self._rows(path, method)
+        groups = sorted(map(rows.places, ([one] for one in range(rows.num_examples))), key=lambda own: rows[own[0]].ids)
+        passes = self.network.passes(rows, groups, VALIDATION_TOKENS)
+        return tuple(
+            replace(batch, reference=tuple(reference[place] for place in places)) if reference else batch
+            for places, batch in passes
+        )
+
+    def _beat(self) -> None:
+        self.beats += 1
+
+
+def _say(job: Job, words: str) -> None:
+    with (job.folder / LOG_NAME).open("a", encoding="utf-8") as file:
+        file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {words}\n")
 
 
 def _shares_prefixes(recipe: Recipe) -> bool:

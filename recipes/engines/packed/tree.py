@@ -43,6 +43,7 @@ class Layout:
         sources: Tokens whose output predicts a target, (targets,); a shared token may occur for several rows.
         targets: The token ids to predict, (targets,).
         places: Of each row, where its tokens stand in the layout.
+        counts: Of each row, how many targets are its own; theirs come row by row.
     """
 
     ids: tuple[int, ...]
@@ -51,6 +52,7 @@ class Layout:
     sources: tuple[int, ...]
     targets: tuple[int, ...]
     places: tuple[tuple[int, ...], ...]
+    counts: tuple[int, ...]
 
     @property
     def num_plain(self) -> int:
@@ -106,6 +108,7 @@ class _Builder:
             tuple(sources),
             tuple(targets),
             tuple(map(tuple, self._places)),
+            tuple(row.num_targets for row in self._rows),
         )
 
     def append(self, group: list[int], depth: int, end: int) -> int:

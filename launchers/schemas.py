@@ -17,7 +17,7 @@ def schema_of(named: str | None, builtin: str | None, base_dir: Path) -> dict[st
         path = Path(named).expanduser()
         loaded: dict[str, Any] = json.loads((path if path.is_absolute() else base_dir / path).read_text("utf-8"))
         return loaded
-    if builtin == "commerce":
+    if builtin in ("commerce", "commerce_pairs"):
         from recipes.commerce.task import PROPOSAL_SCHEMA
 
         return PROPOSAL_SCHEMA

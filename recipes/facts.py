@@ -87,7 +87,7 @@ def recipe_facts(
         ServiceUnreachable: The rows are in object storage, and it does not answer.
     """
     recipe = typed(settings)
-    rows = splits.load(recipe.data, base_dir, cache)
+    rows = splits.load(recipe.data, base_dir, cache, recipe.method)
     num_parameters, parameters_source = bases.num_parameters(recipe.base, base_dir)
     tokens, tokens_source = _tokens_per_row(recipe, rows, base_dir)
     _refuse_long_rows(recipe, rows, base_dir)

@@ -1,4 +1,4 @@
-"""Answering with a base model and, where there is one, an adapter in plain PEFT: greedy, batched, left-padded."""
+"""Answering with a base model and, where there is one, an adapter in plain PEFT: in batches, greedily or drawn."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.guiding import guides
+from recipes.sampling import Sampler, Sampling
 from recipes.schema import Base
 
 Messages = Sequence[dict[str, str]]
@@ -26,36 +27,44 @@ class Model:
         prompts: Sequence[Messages],
         schema: dict[str, Any] | None = None,
         progress: Callable[[int], None] | None = None,
+        sampling: Sampling | None = None,
+        keys: Sequence[str] | None = None,
     ) -> list[str]:
-        """The assistant's text for each conversation, in order; greedy, so the same every time.
+        """The assistant's text for each conversation, in order; the same every time.
 
         Args:
             prompts: Conversations that end with the user's turn.
             schema: A JSON schema that every answer is forced into, token by token; see ``recipes.guiding``.
             progress: Called with the number of answers so far.
+            sampling: How answers are drawn; None takes the likeliest token each time.
+            keys: Of the answers that are drawn, see ``recipes.sampling``; the places of their prompts by default.
         """
         import torch
+
+        keys = list(map(str, range(len(prompts)))) if keys is None else keys
 
         order = sorted(range(len(prompts)), key=lambda place: sum(len(m["content"]) for m in prompts[place]))
         answers = [""] * len(prompts)
         for start in range(0, len(order), self.batch_size):
             places = order[start : start + self.batch_size]
             with torch.inference_mode():
-                texts = self._batch([prompts[place] for place in places], schema)
+                sampler = Sampler(sampling, [keys[place] for place in places]) if sampling else None
+                texts = self._batch([prompts[place] for place in places], schema, sampler)
             for place, text in zip(places, texts, strict=True):
                 answers[place] = text
             if progress:
                 progress(start + len(places))
         return answers
 
-    def _batch(self, prompts: Sequence[Messages], schema: dict[str, Any] | None) -> list[str]:
+    def _batch(self, prompts: Sequence[Messages], schema: dict[str, Any] | None, sampler: Sampler | None) -> list[str]:
         rendered = [
             self.tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
             for prompt in prompts
         ]
         batch = self.tokenizer(rendered, return_tensors="pt", padding=True, add_special_tokens=False)
         batch = batch.to(self.network.device)
-        processors = [_SchemaProcessor(self.tokenizer, schema, self.max_new_tokens, len(prompts))] if schema else None
+        masks = [_SchemaProcessor(self.tokenizer, schema, self.max_new_tokens, len(prompts))] if schema else []
+        processors = [*masks, *([sampler] if sampler else [])]  # what is drawn is what the schema allows
         out = self.network.generate(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
@@ -63,7 +72,7 @@ class Model:
             do_sample=False,
             pad_token_id=self.tokenizer.pad_token_id,
             eos_token_id=self.tokenizer.eos_token_id,
-            logits_processor=processors,
+            logits_processor=processors or None,
         )
         new = out[:, batch["input_ids"].shape[1] :]
         return [text.strip() for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]

@@ -31,7 +31,7 @@ class Base(_Block):
 class Data(_Block):
     """The rows, and how they are split."""
 
-    builtin: Literal["commerce"] | None = None  # the demo's generator, instead of a path
+    builtin: Literal["commerce", "commerce_pairs"] | None = None  # the demo's generators, instead of a path
     path: str | None = None  # JSONL, local or s3://
     rows: PositiveInt | None = None  # rows to generate, or to read at most
     seed: int = 0  # of the generator and of the split

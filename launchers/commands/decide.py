@@ -198,7 +198,7 @@ def try_query(
 
 def _prompt(query: str, builtin: str | None, dev: str) -> list[dict[str, str]]:
     """The query in the form of the data: the demo's conversation, or the system prompt that the data's rows share."""
-    if builtin == "commerce":
+    if builtin in ("commerce", "commerce_pairs"):
         from recipes.commerce.task import prompt_of
 
         return prompt_of(query)

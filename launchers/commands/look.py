@@ -346,7 +346,7 @@ def show_outcome(state: SweepState) -> None:
         print(f"bundle:   {state.exports[-1]['to']} (verified)")
     if (state.folder / "report.html").exists():
         print(f"report:   {state.folder / 'report.html'}")
-    query = "waterproof trail shoes for my wife" if judged_builtin(state) == "commerce" else "…"
+    query = "waterproof trail shoes for my wife" if judged_builtin(state) in ("commerce", "commerce_pairs") else "…"
     print(f'next:     podium dashboard · podium try "{query}" · podium cost')
     if state.exports and state.exports[-1]["trial"] == champion:
         print(f"serve it: podium serve {state.name}")

@@ -126,7 +126,8 @@ def _prepare(state: SweepState) -> str:
     from recipes.compose import typed
     from recipes.data import splits
 
-    rows = splits.load(typed(state.recipe).data, Path(state.facts["base_dir"]))
+    recipe = typed(state.recipe)
+    rows = splits.load(recipe.data, Path(state.facts["base_dir"]), method=recipe.method)
     if rows.identity != state.facts["data_identity"]:
         raise PodiumError("the source has other rows now than when the sweep was started")
     folder = Path(state.facts["data"]["train"]["path"]).parent

@@ -139,9 +139,8 @@ def matching(category: Category, gender: str | None, attribute: str, seed: int) 
     return _shelves(seed).get((category.name, gender, attribute), [])
 
 
-def _entry(
-    category: Category, gender: str | None, attribute: str, occasion: str, products: list[str]
-) -> dict[str, Any]:
+def entry(category: Category, gender: str | None, attribute: str, occasion: str, products: list[str]) -> dict[str, Any]:
+    """One category of a proposal: its label, why, the specific products, then the generic one."""
     label = label_of(category, gender)
     generic = f"{attribute} {category.name.lower()}"
     if category.gendered and gender:
@@ -170,20 +169,21 @@ def companion(category: Category, gender: str | None, attribute: str) -> tuple[C
     )
 
 
-def _answer(request: Request, rng: random.Random, seed: int) -> dict[str, Any]:
+def answer_of(request: Request, rng: random.Random, seed: int) -> dict[str, Any]:
+    """The proposal that is right for a request: what was asked for, and its companion."""
     category = CATEGORY[request.category]
     other, gender, attribute = companion(category, request.gender, request.attribute)
     first = picks(category, request.gender, request.attribute, request.title, rng, seed)
     second = picks(other, gender, attribute, None, rng, seed)
     return {
         "proposal": [
-            _entry(category, request.gender, request.attribute, request.occasion, first),
-            _entry(other, gender, attribute, request.occasion, second),
+            entry(category, request.gender, request.attribute, request.occasion, first),
+            entry(other, gender, attribute, request.occasion, second),
         ]
     }
 
 
-def requests(seed: int, shop_seed: int = 0) -> Iterator[tuple[Request, random.Random]]:
+def requests(seed: int | str, shop_seed: int = 0) -> Iterator[tuple[Request, random.Random]]:
     """An endless stream of requests, each with the generator that goes on to write its conversation."""
     number = 0
     while True:
@@ -210,6 +210,11 @@ def prompt_of(conversation: str) -> list[dict[str, str]]:
     ]
 
 
+def row_group(request: Request) -> str:
+    """What rows are split by: requests for the same thing and occasion stay on one side."""
+    return f"{request.category}/{request.attribute}/{request.gender}/{request.occasion}"
+
+
 def rows(num_rows: int, seed: int = 0, shop_seed: int = 0) -> list[dict[str, Any]]:
     """``num_rows`` distinct chat rows: ``messages``, the ``request`` behind them, and a ``group`` for splitting.
 
@@ -226,10 +231,10 @@ def rows(num_rows: int, seed: int = 0, shop_seed: int = 0) -> list[dict[str, Any
             {
                 "messages": [
                     *prompt_of(conversation),
-                    {"role": "assistant", "content": _answer(request, rng, shop_seed)},
+                    {"role": "assistant", "content": answer_of(request, rng, shop_seed)},
                 ],
                 "request": vars(request).copy(),
-                "group": f"{request.category}/{request.attribute}/{request.gender}/{request.occasion}",
+                "group": row_group(request),
             }
         )
         if len(out) == num_rows:

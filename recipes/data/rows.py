@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sweeps.errors import InvalidInput, Problem
 
@@ -17,6 +17,7 @@ ROLES = ("system", "user", "assistant")
 PAIRS = (("prompt", "completion"), ("question", "answer"), ("prompt", "response"))
 MAX_PROBLEMS = 20
 NEAR = 20  # characters that a message quotes on each side of the place where a line is wrong
+Method = Literal["sft", "dpo"]
 HALF_PAIR = re.compile("[\ud800-\udfff]")  # JSON can escape one, but no encoding can write it
 
 
@@ -102,10 +103,15 @@ def to_chat(row: Any) -> dict[str, Any]:
         # Whoever writes the row again, or hashes it, needs all of it to have an encoding.
         if key != "messages" and HALF_PAIR.search(json.dumps([key, value], ensure_ascii=False)):
             raise ValueError(f"the field {key!r} holds half of a surrogate pair")
-    return {**row, "messages": _checked(messages)}
+    return {**row, "messages": checked_messages(messages)}
 
 
-def _checked(messages: Any) -> list[dict[str, str]]:
+def checked_messages(messages: Any) -> list[dict[str, str]]:
+    """A conversation that ends with the assistant, each turn with role and text alone.
+
+    Raises:
+        ValueError: With the rule that it breaks.
+    """
     if not isinstance(messages, list) or not messages:
         raise ValueError("messages must be a list with at least a user's and an assistant's turn")
     out = []
@@ -132,11 +138,35 @@ def _checked(messages: Any) -> list[dict[str, str]]:
     return out
 
 
+def is_pair(row: Any) -> bool:
+    """Whether a row is meant as a preference pair, in one of the forms of :mod:`recipes.data.preferences`."""
+    if not isinstance(row, dict):
+        return False
+    ranked = "rank" in row and ("response" in row or "content" in row)
+    answered = "messages" in row and isinstance(row.get("rejected"), str | list | dict)
+    return "chosen" in row or "responses" in row or ranked or answered
+
+
+def refusal(row: Any, method: Method, source: str, line: int) -> Problem | None:
+    """What is told of a row that another method than this one learns from; None of any other row."""
+    if not isinstance(row, dict) or is_pair(row) is (method == "dpo"):
+        return None
+    if method == "sft":
+        rule = "a preference pair, but method sft learns from rows of one answer"
+        return Problem(source, rule, "set method: dpo, or leave the rejected answers out", line)
+    single = "messages" in row or any(pair[0] in row and pair[1] in row for pair in PAIRS)
+    rule = "a row of one answer, but method dpo learns from pairs"
+    if not single:
+        rule = f"no preference pair: it has {', '.join(sorted(row)) or 'no key'}"
+    return Problem(source, rule, "write prompt, chosen and rejected, or ranked responses; or set method: sft", line)
+
+
 def checked_rows(numbered: Iterable[tuple[int, Any]], source: str) -> list[dict[str, Any]]:
     """All rows in the common form.
 
     Raises:
-        InvalidInput: With every line that is no JSON and every row that breaks a rule (the first twenty), by line.
+        InvalidInput: With every line that is no JSON and every row that breaks a rule (the first twenty), by line; that
+            rows are preference pairs is said once.
     """
     rows: list[dict[str, Any]] = []
     problems: list[Problem] = []
@@ -144,6 +174,9 @@ def checked_rows(numbered: Iterable[tuple[int, Any]], source: str) -> list[dict[
         try:
             if isinstance(row, Problem):
                 problems.append(row)
+            elif (problem := refusal(row, "sft", source, number)) is not None:
+                problems.append(problem)
+                break
             else:
                 rows.append(to_chat(row))
         except ValueError as error:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from recipes import objects
-from recipes.data.rows import canonical, checked_rows, parse_jsonl, read_jsonl
+from recipes.data.preferences import checked_pairs
+from recipes.data.rows import Method, canonical, checked_rows, parse_jsonl, read_jsonl
 from recipes.files import write_whole
 from recipes.schema import Data
 from sweeps.errors import InvalidInput, Problem
@@ -34,20 +35,22 @@ class SplitRows:
         return hashlib.sha256(json.dumps(self.sha256, sort_keys=True).encode()).hexdigest()
 
 
-def load(data: Data, base_dir: Path, cache: Path | None = None) -> SplitRows:
+def load(data: Data, base_dir: Path, cache: Path | None = None, method: Method = "sft") -> SplitRows:
     """Read or generate the rows and split them. A relative path is taken from ``base_dir``.
 
     Args:
         data: Where the rows are, and how they are split.
         base_dir: The folder of the sweep's YAML.
         cache: Where an object that was downloaded is kept; without it, it is downloaded again each time.
+        method: ``dpo`` reads preference pairs, ``sft`` rows of one answer.
 
     Raises:
-        InvalidInput: The rows cannot be read, or a split that is asked for stays empty.
+        InvalidInput: The rows cannot be read, are of the other kind, or a split that is asked for stays empty.
         ServiceUnreachable: The rows are in object storage, and it does not answer.
     """
     numbered, source = numbered_rows(data, base_dir, cache)
-    return split_rows(checked_rows(numbered, source), data)
+    checked = checked_pairs if method == "dpo" else checked_rows
+    return split_rows(checked(numbered, source), data)
 
 
 def split_rows(rows: list[dict[str, Any]], data: Data) -> SplitRows:
@@ -71,6 +74,10 @@ def split_rows(rows: list[dict[str, Any]], data: Data) -> SplitRows:
 
 def numbered_rows(data: Data, base_dir: Path, cache: Path | None = None) -> tuple[Iterable[tuple[int, Any]], str]:
     """The rows as they are written, each with the number of its line, and the source's name for messages."""
+    if data.builtin == "commerce_pairs":
+        from recipes.commerce import pairs
+
+        return enumerate(pairs.rows(data.rows or 1200, data.seed), start=1), "builtin commerce_pairs"
     if data.builtin == "commerce":
         from recipes.commerce import task
 

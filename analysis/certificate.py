@@ -12,7 +12,7 @@ from analysis.frame import frame, trial_metrics
 from analysis.instrument import readings
 from analysis.pairwise import read_pairwise
 from analysis.plain import plain, records
-from analysis.stages import lineage
+from analysis.stages import lineage, steps
 from analysis.ways import other_ways
 from tracking.ledger import Evaluation, SweepState, TrialState
 
@@ -64,6 +64,7 @@ def certificate(
         "cross_check": state.cross_checks.get(trial.id),
         "other_ways": [way.to_dict() for way in other_ways(state) if way.trial == trial.id],
         "lineage": lineage(state, trial),
+        "steps": [step.to_dict() for step in steps(state)],
         "agreement": {"between": ["val/loss", "quality/score"], **agreement(state)},
         "base": base,
         "data": {key: _without_paths(value) for key, value in state.facts.items() if "data" in key},

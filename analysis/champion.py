@@ -131,6 +131,10 @@ def choose(state: SweepState, rule: Rule | None = None) -> Choice:
 
     The challenge set has the last word, as long as dev still names the candidate that it was read for.
     """
+    return with_origin(state, _choose(state, rule))
+
+
+def _choose(state: SweepState, rule: Rule | None) -> Choice:
     choice = choose_on_dev(state, rule)
     recorded = state.champion or {}
     outcome = recorded.get("outcome")
@@ -139,6 +143,21 @@ def choose(state: SweepState, rule: Rule | None = None) -> Choice:
     if not outcome or recorded["rule"] != choice.rule.to_dict() or outcome["rule"]["contenders"][0] != choice.champion:
         return choice
     return confirmed(choice, outcome)
+
+
+def with_origin(state: SweepState, choice: Choice) -> Choice:
+    """A choice in a stage that starts from another one, with a sentence on what the stage has added to its start."""
+    start, stage = next(iter(state.starts.values()), None), (state.facts.get("stage") or {}).get("name")
+    champion = state.trials.get(str(choice.champion))
+    if start is None or champion is None:
+        return choice
+    if champion.stage is not None:
+        said = f"{champion.title}, from which {stage} started, stays champion: no trial of {stage} is chosen over it."
+    elif start.id in choice.ties:
+        said = f"{champion.title} of {stage} is not told apart from {start.label}, from which {stage} started."
+    else:
+        said = f"{champion.title} of {stage} is chosen over {start.label}, from which {stage} started."
+    return replace(choice, why=(said, *choice.why))
 
 
 def confirmed(choice: Choice, outcome: Mapping[str, Any]) -> Choice:

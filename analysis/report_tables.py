@@ -18,6 +18,7 @@ from analysis.plain import plain
 from analysis.report_figures import drawn
 from analysis.rule import JSON_VALID, QUALITY, RETRIEVAL, SCORE
 from analysis.scales import label, number
+from analysis.stages import stages_of, steps
 from analysis.ways import other_ways
 from tracking.ledger import SweepState
 from tracking.meters.instrument import CLEAN
@@ -128,6 +129,33 @@ def ways_table(state: SweepState) -> dict[str, Any] | None:
         )
     heads = ("answered", f"{found[0].metric} as measured", "in this way", "interval of the difference", "n")
     return _table(heads, rows, 1)
+
+
+def stages_table(state: SweepState) -> dict[str, Any] | None:
+    """The stages of the sweep with what each chose and spent; None for a plain sweep."""
+    rows = []
+    for stage in stages_of(state):
+        told = stage.to_dict()
+        cells = [_cell(told[key], text=True) for key in ("stage", "status")]
+        cells += [_cell(told.get("method"), text=True), _cell(told["num_trials"]), _cell(told.get("label"), text=True)]
+        rows.append({"css": "", "title": told.get("reason") or "", "cells": [*cells, _cell(told["usd"])]})
+    return _table(("stage", "status", "method", "trials", "champion", "US$"), rows, 3) if rows else None
+
+
+def steps_table(state: SweepState) -> dict[str, Any] | None:
+    """From the base to the champion on the challenge set; None for a plain sweep, or where that was not read."""
+    rows = []
+    for step in steps(state):
+        cells = [_cell(step.label, text=True), _cell(step.n), _cell(step.mean), _cell(step.interval)]
+        rows.append(
+            {
+                "css": "",
+                "title": step.words,
+                "cells": [*cells, *map(_cell, (step.gain, step.gain_interval, step.verdict))],
+            }
+        )
+    heads = ("", "n", "mean", "interval", "over the one before", "interval of that", "verdict")
+    return _table(heads, rows, 1) if rows else None
 
 
 def latency_tables(scene: Scene) -> dict[str, Any] | None:

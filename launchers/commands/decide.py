@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from launchers import home
-from launchers.commands.look import judged_builtin
+from launchers.commands.look import improvements, judged_builtin
 from launchers.commands.options import Output, SweepName, require_url
 from launchers.completion import sweep_names, trial_names
 from launchers.output import Format, say, show_csv, show_json, show_table
@@ -21,11 +21,14 @@ def champion(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
     """
     from analysis.champion import choose
     from analysis.frame import open_sweep
+    from analysis.stages import lineage, steps
 
     state = open_sweep(sweep, home.home())
     choice = choose(state)
     if output is Format.JSON:
-        show_json(choice.to_dict())
+        told = {"lineage": lineage(state, state.trials[choice.champion])} if choice.champion else {}
+        found = [step.to_dict() for step in steps(state)]
+        show_json({**choice.to_dict(), **(told | {"steps": found} if "stage" in state.facts else {})})
     elif output is Format.CSV:
         row = {
             "kind": choice.kind,
@@ -45,6 +48,8 @@ def champion(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
         show_table(f"{state.name}: {title}", rows, {"key": "", "value": "value"})
         for sentence in choice.why:
             print(sentence)
+        for line in improvements(state):
+            print(line)
     if choice.champion is None:
         raise NoChampion("\n".join(choice.why))
 

@@ -312,7 +312,7 @@ def judged_builtin(state: SweepState) -> str | None:
     return data.get("builtin")  # type: ignore[no-any-return]
 
 
-def _improvements(state: SweepState) -> Iterator[str]:
+def improvements(state: SweepState) -> Iterator[str]:
     """What each stage was worth on the challenge set, from the base to the champion."""
     from analysis.stages import steps
 
@@ -340,7 +340,7 @@ def show_outcome(state: SweepState) -> None:
             f"champion: {trial.label} ({champion}), dev score {short(score)}, "
             f"validation loss {short(trial.metrics.get('val/loss'))}"
         )
-        for line in _improvements(state):
+        for line in improvements(state):
             print(line)
     if state.exports and state.exports[-1]["trial"] == champion:
         print(f"bundle:   {state.exports[-1]['to']} (verified)")

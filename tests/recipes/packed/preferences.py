@@ -29,7 +29,9 @@ def write_pairs(path: Path, rows: list[dict[str, Any]]) -> Path:
 def dpo_job(bench: Bench, folder: Path, start: Path | None = None, mode: str = "continue", **overrides: Any) -> Job:
     """A trial of method dpo over pairs in ``folder``; keys of the preference by ``preference__key``."""
     preference = {
-        key.removeprefix("preference__"): overrides.pop(key) for key in list(overrides) if key.startswith("preference__")
+        key.removeprefix("preference__"): overrides.pop(key)
+        for key in list(overrides)
+        if key.startswith("preference__")
     }
     job = bench.job(**overrides)
     settings = {**job.settings, "method": "dpo", "preference": preference}

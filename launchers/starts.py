@@ -36,7 +36,7 @@ def _enter(ledger: Ledger, state: SweepState, source: SweepState, start: StartTr
         "values": trial.values,
         "pool": trial.pool,
         "max_steps": trial.max_steps,
-        "known": trial.known,
+        "known": {**trial.known, **_loss(state, source, trial)},
         "adapter": _seen_from(ledger.folder, source.folder / trial.adapter),
         "stage": trial.stage or start.stage,  # which may have taken it over from one before
         "stage_number": trial.stage_number if trial.stage else trial.number,
@@ -47,6 +47,16 @@ def _enter(ledger: Ledger, state: SweepState, source: SweepState, start: StartTr
         ledger.append("start", trial=trial.id, **fields)
     known = _ids(state.every_trial.get(trial.id))
     _copy(ledger, source, [one for one in (*trial.superseded, *trial.evaluations) if one.id not in known])
+
+
+def _loss(state: SweepState, source: SweepState, trial: TrialState) -> dict[str, float]:
+    """Its validation loss, where that says the same in both stages: of method sft, on the same rows."""
+    here, there = (
+        (one.recipe["method"], one.facts["data"]["validation"]["sha256"], one.recipe["train"]["validation_rows"])
+        for one in (state, source)
+    )
+    loss = trial.metrics.get("val/loss")
+    return {"val/loss": loss} if here == there and here[0] == "sft" and loss is not None else {}
 
 
 def _ids(trial: TrialState | None) -> set[str]:

@@ -115,7 +115,7 @@ def frame(state: SweepState) -> pd.DataFrame:
                 "pool": trial.pool,
                 "step": trial.step,
                 "max_steps": trial.max_steps,
-                **{key: trial.values.get(key) if trial.stage is None else None for key in keys},
+                **{key: _value(state, trial, key) for key in keys},
                 **{name: metrics.get(name, math.nan) for name in names},
                 "seconds": _seconds(trial),
                 "adapter": trial.adapter,
@@ -124,6 +124,17 @@ def frame(state: SweepState) -> pd.DataFrame:
     columns = ["trial", *TRIAL_COLUMNS, *keys, *names, "seconds", "adapter"]
     table = pd.DataFrame(rows, columns=columns).set_index("trial")
     return table.astype(dict.fromkeys([*names, "seconds"], float) | {"adapter": object})
+
+
+def _value(state: SweepState, trial: TrialState, key: str) -> Any:
+    """A swept value; an adapter of an earlier stage by the trial that left it. A trial of that stage has none here."""
+    if trial.stage is not None:
+        return None
+    value = trial.values.get(key)
+    if key != "start.adapter" or not isinstance(value, str):
+        return value
+    left = next((name for name in state.starts if name in Path(value).parts), None)
+    return state.starts[left].label if left else value
 
 
 def _seconds(trial: TrialState) -> float:

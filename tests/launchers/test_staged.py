@@ -50,7 +50,7 @@ STAGED = {
         "dev": 8,
         "challenge": 24,
         "latency": {"top": 0},
-        "defects": {"rows": 0},
+        "defects": None,
     },
     "champion": {"maximize": "quality/braces"},
 }

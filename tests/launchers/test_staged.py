@@ -14,8 +14,10 @@ from tracking.ledger import State, SweepState, read
 
 SFT_TRIALS, MORE_TRIALS = 3, 2
 METRIC = """\
+from os.path import commonprefix
 def begins(row, answer):
-    return {"braces": float(answer.lstrip().startswith("{"))}
+    right = str(row["reference"])[:24]
+    return {"prefix": len(commonprefix([answer, right])) / len(right)}
 """
 STAGED = {
     "name": "staged",
@@ -52,7 +54,7 @@ STAGED = {
         "latency": {"top": 0},
         "defects": None,
     },
-    "champion": {"maximize": "quality/braces"},
+    "champion": {"maximize": "quality/prefix"},
 }
 NESTED = Path("runs/staged/stages/sft")
 LAST = Path("runs/staged")
@@ -261,7 +263,7 @@ def test_several_starts_are_swept_and_all_compete(tmp_path: Path) -> None:
 
 
 def test_a_stage_without_a_champion_ends_the_sweep(tmp_path: Path) -> None:
-    path = write(tmp_path, champion={"maximize": "quality/braces", "subject_to": {"val/loss": "< 0.001"}})
+    path = write(tmp_path, champion={"maximize": "quality/prefix", "subject_to": {"val/loss": "< 0.001"}})
     told = submitted(tmp_path, path, code=6)
     assert "the stage sft chose no champion, so more has nothing to start from" in told
     assert not (tmp_path / LAST / "ledger.jsonl").exists()

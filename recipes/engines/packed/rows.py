@@ -126,7 +126,7 @@ def rows_of(path: Path, tokenizer: Any, method: str) -> Rows:
 
 
 class Order:
-    """Which examples each optimizer step of a trial sees: a fresh shuffle an epoch, the last step of an epoch may be short.
+    """Which examples each step of a trial sees: a fresh shuffle an epoch, the last step of an epoch may be short.
 
     The shuffles are those of ``torch.utils.data.DistributedSampler``, which NeMo AutoModel draws from, so both engines
     see the same rows at the same step. The step alone says where a trial stands in its data.

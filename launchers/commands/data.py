@@ -12,6 +12,7 @@ from launchers import home
 from launchers.commands import importing
 from launchers.commands.init import refuse_missing
 from launchers.commands.options import Output
+from launchers.commands.pairs import pairs
 from launchers.output import Format, messages, say, show_csv, show_json, show_table
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ app = typer.Typer(help="Look at data sets, and import some.", no_args_is_help=Tr
 
 
 app.add_typer(importing.app, name="import")
+app.command()(pairs)
 
 
 @app.callback()

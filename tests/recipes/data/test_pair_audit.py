@@ -83,6 +83,16 @@ def test_pairs_of_one_prompt_count_as_one_for_the_interval() -> None:
     assert width[1] > 2 * width[0]
 
 
+def test_chance_alone_is_not_told() -> None:
+    """Of few answers a rule made for them always tells many apart."""
+    num_told = 0
+    for seed in range(60):
+        rng = random.Random(seed)
+        drawn = [("a" * rng.randrange(1, 400), "b" * rng.randrange(1, 400)) for _ in range(20)]
+        num_told += bool(check_pairs(rows(iter(drawn)), Limits(warn=0.6)).found)
+    assert num_told <= 12, "each of two numbers in one case of twenty"
+
+
 def test_broken_rows_are_counted_and_the_others_audited() -> None:
     good = rows((proposal(2), proposal(2, words)) for words in range(6, 12))
     found = check_pairs([*good, (7, {"prompt": "x", "chosen": "a", "rejected": "a"})], max_problems=0)

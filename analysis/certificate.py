@@ -12,6 +12,7 @@ from analysis.frame import frame, trial_metrics
 from analysis.instrument import readings
 from analysis.pairwise import read_pairwise
 from analysis.plain import plain, records
+from analysis.rule import tie_break
 from analysis.stages import lineage, steps
 from analysis.ways import other_ways
 from tracking.ledger import Evaluation, SweepState, TrialState
@@ -50,7 +51,7 @@ def certificate(
             "values": trial.values,
             "settings": settings(state.folder, trial),
         },
-        "rule": {**choice.rule.to_dict(), "tie_break": ["lower val/loss", "lower cost/usd", "lower number"]},
+        "rule": {**choice.rule.to_dict(), "tie_break": _tie_breaks(state)},
         "why": list(choice.why),
         "ties": list(choice.ties),
         "metrics": _metrics(state, trial),
@@ -74,6 +75,11 @@ def certificate(
         "machine": state.facts.get("machine"),
     }
     return plain({**extra, **own})  # type: ignore[no-any-return]
+
+
+def _tie_breaks(state: SweepState) -> list[str]:
+    metric, side, _ = tie_break(state)
+    return [f"{'lower' if side == 'min' else 'higher'} {metric}", "lower cost/usd", "lower number"]
 
 
 def settings(run_folder: Path, trial: TrialState) -> dict[str, Any] | None:

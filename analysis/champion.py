@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from analysis.frame import frame, trial_metrics
-from analysis.rule import LOSS, SCORE, Mode, Rule, effective_rule, failure
+from analysis.rule import LOSS, SCORE, Mode, Rule, effective_rule, failure, losses_compare, tie_break
 from tracking.ledger import State, SweepState, TrialState
 
 FINISHED = (State.DONE, State.STOPPED)  # a stopped trial left an adapter that may be evaluated, and may win by it
@@ -107,7 +107,7 @@ def _verdict(state: SweepState, trial: TrialState, rule: Rule) -> Verdict:
 
 
 def order(state: SweepState, rule: Rule, verdicts: Mapping[str, Verdict]) -> list[str]:
-    """All trials, best first: qualified, then by objective (unmeasured last), loss, cost, number.
+    """All trials, best first: qualified, then by objective (unmeasured last), loss (see ``tie_break``), cost, number.
 
     What a stage starts from stays before its trials that are no better.
     Where the best were judged on more items, those that came farthest are first: what luck gave the others on few
@@ -115,11 +115,15 @@ def order(state: SweepState, rule: Rule, verdicts: Mapping[str, Verdict]) -> lis
     """
     in_rounds = bool((state.spec.get("champion") or {}).get("contenders"))
 
+    name, side, _ = tie_break(state)
+
     def key(verdict: Verdict) -> tuple[bool, int, float, bool, float, float, int]:
         trial = state.trials[verdict.trial]
         metrics = trial_metrics(state, trial)
         badness = math.inf if verdict.objective is None else -rule.goodness(verdict.objective)
-        loss, cost = metrics.get(LOSS, math.inf), metrics.get("cost/usd", math.inf)
+        cost, loss = metrics.get("cost/usd", math.inf), math.inf
+        if name in metrics:
+            loss = metrics[name] if side == "min" else -metrics[name]
         num_items = max((one.n for one in trial.evaluations if one.split == "dev"), default=0) if in_rounds else 0
         return not verdict.qualified, -num_items, badness, trial.stage is None, loss, cost, verdict.number
 
@@ -175,7 +179,8 @@ def choose_on_dev(state: SweepState, rule: Rule | None = None) -> Choice:
     """Who is best on dev: the candidate.
 
     It is a finished trial with an adapter that keeps every constraint and has the best objective. Between equal
-    objectives (to 12 decimals) the lower validation loss is picked, then the lower cost, then the lower number.
+    objectives (to 12 decimals) the lower validation loss is picked (where trials have losses of different scales, the
+    likelier chosen answers), then the lower cost, then the lower number.
     """
     rule, note = effective_rule(state, rule)
     verdicts = judge(state, rule)
@@ -219,10 +224,11 @@ def _tie_break(state: SweepState, ties: tuple[str, ...]) -> str:
     if state.trials[ties[0]].stage is not None:
         return "it was there before, so it stays"
     first, second = (trial_metrics(state, state.trials[trial]) for trial in ties[:2])
-    for name, words in ((LOSS, "the lower validation loss"), ("cost/usd", "the lower cost")):
-        mine, other = first.get(name, math.inf), second.get(name, math.inf)
+    name, _, words = tie_break(state)
+    for metric, what in ((name, words), ("cost/usd", "the lower cost")):
+        mine, other = first.get(metric, math.inf), second.get(metric, math.inf)
         if mine != other:
-            return f"{words} decides ({mine:.6g} against {other:.6g})"
+            return f"{what} decides ({mine:.6g} against {other:.6g})"
     return "loss and cost are equal too, so the lower number decides"
 
 
@@ -249,10 +255,10 @@ def agreement(state: SweepState, metric: str = SCORE, mode: Mode = "max") -> dic
 
     Returns:
         ``spearman``: +1 when a lower loss always means a better ``metric``; None with fewer than three trials or when
-        one of the two never varies. ``n``: the number of trials.
+        one of the two never varies, or where the losses cannot be compared. ``n``: the number of trials.
     """
     table = frame(state)
-    if LOSS not in table or metric not in table:
+    if LOSS not in table or metric not in table or not losses_compare(state):
         return {"spearman": None, "n": 0}
     both = table[[LOSS, metric]].dropna()
     n = len(both)

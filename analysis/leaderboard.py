@@ -12,8 +12,9 @@ from analysis.comparison import standing
 from analysis.decision.front import front
 from analysis.frame import frame, swept_keys, trial_metrics
 from analysis.plain import plain, records
-from analysis.rule import LOSS, QUALITY, Mode, Rule, effective_rule
+from analysis.rule import ACCURACY, CHANGE, LOSS, QUALITY, Mode, Rule, effective_rule
 from analysis.ways import other_ways
+from sweeps.metrics import warning
 from tracking.ledger import SweepState, TrialState
 
 _LATENCY = ("latency/formulation_p50_s", "latency/formulation_p95_s", "latency/agent_p95_s", "latency/ttft_p95_s")
@@ -28,7 +29,8 @@ class Leaderboard:
         rule: What ranks them.
         note: A sentence where the rule is not the one that the sweep asked for.
         table: Columns ``rank number id state qualified objective``, metrics by name, the swept values by path, and
-            ``failed`` (why a trial does not qualify). ``rank`` is null for trials that do not qualify; ties share one.
+            ``failed`` (why a trial does not qualify), and ``warning`` (what its figures warn of) where there is any.
+            ``rank`` is null for trials that do not qualify; ties share one.
             In a sweep of several stages ``stage`` is the one that has trained a trial, and ``number`` its number there.
             After a search by several metrics ``front`` marks the qualified trials that no other beats in all of them.
         swept: The columns that are swept keys.
@@ -79,6 +81,9 @@ def leaderboard(state: SweepState, rule: Rule | None = None) -> Leaderboard:
         table["front"] = _on_front(state, [trial for trial in ordered if verdicts[trial].qualified], ordered, searched)
     for name in dict.fromkeys([*_shown(list(facts.columns), rule), *searched, *keys]):
         table[name] = facts[name].to_numpy() if name in facts else math.nan
+    warnings = [warning(trial_metrics(state, state.trials[trial])) or "" for trial in ordered]
+    if any(warnings):
+        table["warning"] = warnings
     table["failed"] = [list(verdicts[trial].failures) for trial in ordered]
     return Leaderboard(rule, note, table, tuple(keys), tuple(_arms(state)))
 
@@ -123,8 +128,8 @@ def _ranks(rule: Rule, verdicts: list[Verdict]) -> list[int | None]:
 
 
 def _shown(columns: list[str], rule: Rule) -> list[str]:
-    """The metrics worth a column: loss, all of quality, latencies and costs by name, and what the rule names."""
+    """The metrics worth a column: loss, two of preferences, all of quality, latencies and costs by name, the rule's."""
     named = {rule.metric, *(constraint.metric for constraint in rule.constraints)}
     quality = [name for name in columns if name.startswith(QUALITY)]
-    wanted = [LOSS, *quality, *_LATENCY, *sorted(named - set(quality)), *_COST]
+    wanted = [LOSS, ACCURACY, CHANGE, *quality, *_LATENCY, *sorted(named - set(quality)), *_COST]
     return [name for name in dict.fromkeys(wanted) if name in columns]

@@ -28,6 +28,7 @@ _HIDDEN = (
     "qualified",
     "failed",
     "objective",
+    "warning",
     "cost/gpu_s",
 )  # of the leaderboard's columns; in hints or elsewhere
 
@@ -287,6 +288,7 @@ def leaderboard_table(state: SweepState, choice: Choice) -> dict[str, Any]:
         won = "won" if record["id"] == choice.champion else ""
         css = won or ("" if record["qualified"] else "out")
         hint = f"{record['id']}: {'; '.join(record['failed']) or 'qualifies'}"
+        hint += f"; {record['warning']}" if record.get("warning") else ""
         rows.append({"css": css, "title": hint, "cells": cells})
     heads = {"number": "trial"}
     return {

@@ -9,12 +9,15 @@ from pydantic import ValidationError
 
 from sweeps.errors import InvalidInput, Problem
 from sweeps.evaluating import Evaluate
+from sweeps.metrics import BY_NAME
 from sweeps.spec import Champion, Constraint
 from tracking.ledger import SweepState
 
 Mode = Literal["max", "min"]
 
 LOSS = "val/loss"
+ACCURACY = "dpo/reward_accuracy"
+CHANGE = "dpo/chosen_logp_change"
 SCORE = "quality/score"
 JSON_VALID = "quality/json_valid"
 QUALITY = ("quality/", "e2e/", "retrieval/")  # what an evaluation of answers measures; more is better
@@ -102,8 +105,24 @@ def effective_rule(state: SweepState, rule: Rule | None = None) -> tuple[Rule, s
     rule = rule or rule_from_spec(state.spec)
     if not rule.metric.startswith(QUALITY) or _evaluates(state):
         return rule, None
-    sentence = f"No answers are evaluated, so there is no {rule.metric}: the choice is by the lowest {LOSS}."
-    return Rule(LOSS, "min", rule.constraints), sentence
+    by = Rule(LOSS, "min", rule.constraints)
+    if not losses_compare(state):
+        by = Rule(ACCURACY, "max", rule.constraints)
+    word = "lowest" if by.mode == "min" else "highest"
+    return by, f"No answers are evaluated, so there is no {rule.metric}: the choice is by the {word} {by.metric}."
+
+
+def losses_compare(state: SweepState) -> bool:
+    """Whether all trials have the same loss: preference trials need not, see ``sweeps.preferring``."""
+    swept = {key for trial in state.trials.values() for key in trial.values}
+    return not (swept & set(BY_NAME[LOSS].scaled_by) and (state.recipe or {}).get("method") == "dpo")
+
+
+def tie_break(state: SweepState) -> tuple[str, Mode, str]:
+    """What decides first between equal objectives: a metric, its better side, and it in words."""
+    if losses_compare(state):
+        return LOSS, "min", "the lower validation loss"
+    return CHANGE, "max", "the likelier chosen answers"
 
 
 def _evaluates(state: SweepState) -> bool:

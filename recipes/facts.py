@@ -134,25 +134,39 @@ def _with_widest_rank(keys: dict[str, KeyFacts], recipe: Recipe, base_dir: Path)
     return {**keys, "lora.rank": replace(keys["lora.rank"], high=width, high_is=f"the width of {layer}")}
 
 
+def conversations(row: dict[str, Any]) -> list[list[str]]:
+    """The texts of a row's turns, as the model is to see them: once, or of a preference pair once with each answer."""
+    texts = [str(message["content"]) for message in row["messages"]]
+    rejected = row.get("rejected")
+    return [texts, [*texts[:-1], rejected]] if isinstance(rejected, str) and rejected else [texts]
+
+
+def _learned(recipe: Recipe, row: dict[str, Any]) -> list[list[str]]:
+    return conversations(row) if recipe.method == "dpo" else conversations(row)[:1]
+
+
+def _asked(row: dict[str, Any]) -> str:
+    return str(next(message["content"] for message in row["messages"] if message["role"] == "user"))
+
+
 def _refuse_long_rows(recipe: Recipe, rows: splits.SplitRows, base_dir: Path) -> None:
     """Refuse rows longer than ``data.max_tokens`` or the base's context; by characters where the base is not local."""
     folder = bases.locate(recipe.base, base_dir)
     context = (bases.context(folder) if folder is not None else None) or math.inf
     limit = min(recipe.data.max_tokens, context)
-    long: list[tuple[str, int]] = []
+    long: list[tuple[str, int, str]] = []
     for members in rows.rows.values():
         for row in members:
-            texts = [message["content"] for message in row["messages"]]
-            # A token is at least a byte: most rows need no counting.
-            if sum(len(text.encode()) + TURN_TOKENS for text in texts) > limit:
-                tokens = count_tokens(folder, texts)
-                if tokens > limit:
-                    asked = next(message["content"] for message in row["messages"] if message["role"] == "user")
-                    long.append((asked, tokens))
+            for number, texts in enumerate(_learned(recipe, row)):
+                # A token is at least a byte: most rows need no counting.
+                if sum(len(text.encode()) + TURN_TOKENS for text in texts) > limit:
+                    tokens = count_tokens(folder, texts)
+                    if tokens > limit:
+                        long.append((_asked(row), tokens, " and its rejected answer" if number else ""))
     if long:
-        asked, tokens = max(long, key=lambda one: one[1])
+        asked, tokens, answer = max(long, key=lambda one: one[1])
         many = f"{len(long)} rows are" if len(long) > 1 else "a row is"
-        rule = f"{many} longer than {limit} tokens; the longest, with the question {asked[:40]!r}, has {tokens}"
+        rule = f"{many} longer than {limit} tokens; the longest, with the question {asked[:40]!r}{answer}, has {tokens}"
         hint = f"set data.max_tokens to {tokens}, or shorten the rows"
         if tokens > context:
             hint = f"shorten the rows: the base's max_position_embeddings is {context}"
@@ -180,14 +194,13 @@ def _tokenizer(folder: Path) -> Any:
 
 
 def _tokens_per_row(recipe: Recipe, rows: splits.SplitRows, base_dir: Path) -> tuple[float, str]:
+    """Mean tokens of a training row, of a preference pair those of both conversations; and where that is from."""
     sample = rows.rows["train"][:SAMPLE_ROWS]
+    seen = [texts for row in sample for texts in _learned(recipe, row)]
+    what = f"{len(sample)} {'pairs, both answers with their prompts' if recipe.method == 'dpo' else 'rows'}"
     folder = bases.locate(recipe.base, base_dir)
     if folder is None:
-        chars = sum(len(message["content"]) for row in sample for message in row["messages"])
-        turns = sum(len(row["messages"]) for row in sample)
+        chars, turns = sum(sum(map(len, texts)) for texts in seen), sum(map(len, seen))
         tokens = chars / CHARS_PER_TOKEN + turns * TURN_TOKENS
-        return tokens / len(
-            sample
-        ), f"{CHARS_PER_TOKEN:g} characters a token over {len(sample)} rows (the base is not local)"
-    total = sum(count_tokens(folder, [message["content"] for message in row["messages"]]) for row in sample)
-    return total / len(sample), f"the base's tokenizer over {len(sample)} rows"
+        return tokens / len(sample), f"{CHARS_PER_TOKEN:g} characters a token over {what} (the base is not local)"
+    return sum(count_tokens(folder, texts) for texts in seen) / len(sample), f"the base's tokenizer over {what}"

@@ -15,7 +15,7 @@ class Metric:
         direction: The better side; None where neither more nor less is better.
         known_before: A trial's settings alone decide it, before it has trained a step.
         only_grows: What a trial has of it never becomes less, so that a bound it has passed is passed for good.
-        scaled_by: Keys of the recipe by which its scale changes: between trials that differ there it says nothing.
+        scaled_by: Keys by which its scale changes in trials of method dpo: it compares none that differ there.
     """
 
     name: str
@@ -51,7 +51,8 @@ _STAGES = {
 
 BY_PAIRS = "dpo/"  # what trials of method dpo report, and no others
 _NATS = "nats"  # of a log-probability, which is never positive, or of a difference of them
-_LOSS = ("preference.loss", "preference.beta", "preference.label_smoothing")
+_START = ("start.adapter",)  # with which they compare the answers' likelihoods
+_LOSS = ("preference.loss", "preference.beta", "preference.label_smoothing", *_START)
 
 METRICS: tuple[Metric, ...] = (
     Metric(
@@ -74,12 +75,12 @@ METRICS: tuple[Metric, ...] = (
         _NATS,
         "max",
         "mean over the validation pairs of beta × (chosen − rejected), each its log-probability less the start's",
-        scaled_by=("preference.beta",),
+        scaled_by=("preference.beta", *_START),
     ),
-    Metric("dpo/reward_accuracy", "share", "max", "validation pairs whose reward margin is above 0"),
+    Metric("dpo/reward_accuracy", "share", "max", "validation pairs whose reward margin is above 0", scaled_by=_START),
     Metric("dpo/chosen_logp", _NATS, "max", "mean log-probability of the chosen answers of the validation pairs"),
     Metric("dpo/rejected_logp", _NATS, None, "mean log-probability of their rejected answers"),
-    Metric("dpo/chosen_logp_change", _NATS, "max", "dpo/chosen_logp less what it was at the start"),
+    Metric("dpo/chosen_logp_change", _NATS, "max", "dpo/chosen_logp less what it was at the start", scaled_by=_START),
     Metric("train/lr", "", None, "learning rate of the step"),
     Metric("train/tokens_per_s", "tokens/s", "max", "training tokens per second, start-up not counted"),
     Metric("adapter/parameters", "", "min", "numbers in the adapter: rank × (inputs + outputs)", known_before=True),

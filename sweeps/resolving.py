@@ -13,6 +13,7 @@ from sweeps.grammar import quote
 from sweeps.loading import LoadedSpec
 from sweeps.metrics import BY_NAME
 from sweeps.plan import trial_costs
+from sweeps.preferring import check_preferences
 from sweeps.space import Report, Space, build_space, unknown_key
 from sweeps.starting import check_starts
 from sweeps.sweep import Sweep
@@ -51,6 +52,7 @@ def resolve(loaded: LoadedSpec, facts: RecipeFacts, pools: Mapping[str, Pool], *
         # Of a grid that is too large to be meant its size is told, and not that search.trials is too small for it.
         is_limited = "trials" in loaded.source.block("search") and (yes or (space.size or 0) <= MANY)
         sweep = _whole_grid(sweep, is_limited, report)
+    sweep = check_preferences(loaded, sweep, report)
     _check_known(sweep, report)
     if not (problems or yes):
         _check_number(sweep, report)

@@ -23,6 +23,8 @@ NEUTRAL: dict[str, Any] = {
     "lora.dropout": 0.0,
     "schedule.warmup_steps": 0,
     "schedule.min_lr_ratio": 0.0,
+    "preference.label_smoothing": 0.0,
+    "preference.sft_weight": 0.0,
 }
 
 _CONDITIONAL_KEYS = ("when", "value", "otherwise")

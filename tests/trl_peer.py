@@ -38,7 +38,8 @@ def loss_terms(preference: Preference) -> tuple[list[str], list[float]]:
     and B that of the pair turned round. Ours, ``(1 - s) A + s B``, is then ``2 (1 - s) A - (1 - 2 s) robust``.
     """
     smoothing = preference.label_smoothing
-    kinds, weights = [preference.loss], [1.0]
+    kinds: list[str] = [preference.loss]
+    weights = [1.0]
     if smoothing and preference.loss == "sigmoid":
         kinds, weights = ["sigmoid", "robust"], [2 * (1 - smoothing), -(1 - 2 * smoothing)]
     if preference.sft_weight:

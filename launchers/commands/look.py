@@ -220,6 +220,8 @@ _BOARD = (
     "state",
     "front",
     "val/loss",
+    "dpo/reward_accuracy",
+    "dpo/chosen_logp_change",
     "quality/score",
     "quality/json_valid",
     "latency/formulation_p50_s",
@@ -231,9 +233,9 @@ def _heading(key: str, swept: tuple[str, ...]) -> str:
     """A column's heading that leaves room: the last word of a swept key, the metric's own name."""
     if key in swept:
         return key.rsplit(".", 1)[-1]
-    return {"number": "trial", "latency/formulation_p50_s": "p50 s", "cost/usd": "$"}.get(
-        key, key.removeprefix("quality/")
-    )
+    short = {"number": "trial", "latency/formulation_p50_s": "p50 s", "cost/usd": "$"}
+    short |= {"dpo/reward_accuracy": "accuracy", "dpo/chosen_logp_change": "chosen Δ nats"}
+    return short.get(key, key.removeprefix("quality/"))
 
 
 def _show_leaderboard(state: SweepState, output: Format) -> None:
@@ -248,7 +250,11 @@ def _show_leaderboard(state: SweepState, output: Format) -> None:
         rows += [{**arm, "id": arm["label"], "_style": "dim"} for arm in content["arms"]]
         kept = (*_BOARD, board.rule.metric, *board.swept)
         columns = {key: _heading(key, board.swept) for key in columns if key in kept}
-    show(content, rows, columns, output, f"{state.name}: {board.rule}", board.note or "")
+    caption = board.note or ""
+    if fell := [str(row["number"]) for row in content["rows"] if row.get("warning")]:
+        said = "the chosen answers are less likely than at the start (chosen Δ below 0), see docs/dpo.md"
+        caption = f"{caption} In trial {', '.join(fell)} {said}.".strip()
+    show(content, rows, columns, output, f"{state.name}: {board.rule}", caption)
 
 
 def compare(

@@ -8,6 +8,7 @@ from tests.launchers.bad_incumbent import INCUMBENT
 from tests.launchers.bad_inputs import BASE, DATA, RECIPE
 from tests.launchers.bad_judges import JUDGES
 from tests.launchers.bad_latency import LATENCY
+from tests.launchers.bad_preferences import PREFERENCES
 from tests.launchers.bad_prices import PRICES
 from tests.launchers.bad_retrieval import RETRIEVAL
 from tests.launchers.bad_runs import EVALUATION, HOME, RUNNING
@@ -29,6 +30,7 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
     "Recipe and pools": RECIPE,
     "Adapters to start from": STARTS,
     "Stages": STAGES,
+    "Preferences": PREFERENCES,
     "Evaluation and champion": EVALUATION,
     "The judge": JUDGES,
     "Gates and planted defects": GATES,

@@ -48,7 +48,7 @@ def mixed(bench: Bench, folder: Path, start: Path) -> list[Job]:
 def test_a_trial_reports_its_objective_and_what_becomes_of_the_answers(bench: Bench, tmp_path: Path) -> None:
     pack = bench.pack()
     number = pack.admit(dpo_job(bench, tmp_path), None)
-    reports = []
+    reports: list[Any] = []
     while not reports or not reports[-1].done:
         pack.ask(number)
         while pack.trials[number].outcome is None:
@@ -137,11 +137,8 @@ def test_a_pair_is_a_tree_of_three_levels(bench: Bench) -> None:
         question = {"role": "user", "content": f"Number {number}: I would like to have the oak table with six chairs."}
         right, wrong = (f"{word} chairs and nothing else at all, thank you" for word in ("oak", "steel"))
         messages = [system, question, {"role": "assistant", "content": right}]
-        rows.append({"messages": messages, "rejected": wrong})
-    both = [
-        [row["messages"], [*row["messages"][:-1], {"role": "assistant", "content": row["rejected"]}]] for row in rows
-    ]
-    found = Pairs([one for pair in both for one in pair], bench.network().tokenizer)
+        rows += [messages, [system, question, {"role": "assistant", "content": wrong}]]
+    found = Pairs(rows, bench.network().tokenizer)
     layout = lay_out(list(found))
     depth = [sum(other.start < node.start < other.stop for other in layout.nodes) for node in layout.nodes]
     assert max(depth) == 2

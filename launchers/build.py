@@ -324,12 +324,5 @@ def _refuse_swept(loaded: LoadedSpec, sweep: Sweep) -> None:
         for key in sweep.space.dimensions
         if key.split(".")[0] in rules
     ]
-    if sweep.settings["method"] == "sft":
-        rule = "has no effect where method is sft, so that its trials would be the same"
-        problems += [
-            loaded.problem(("space", key), rule, "set method: dpo, or leave it out")
-            for key in sweep.space.dimensions
-            if key.startswith("preference.")
-        ]
     if problems:
         raise loaded.error(*problems)

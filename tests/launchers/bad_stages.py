@@ -158,7 +158,7 @@ STAGES = (
     _change(
         "Preferences are swept where none are learned",
         "stages.sft.space.preference.beta=loguniform(0.02, 0.5)",
-        "has no effect where method is sft, so that its trials would be the same",
+        "has no effect on trials of method sft",
         "set method: dpo, or leave it out",
     ),
     plan(

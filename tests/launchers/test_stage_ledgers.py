@@ -30,8 +30,8 @@ NAMES = ("sft", "dpo")
 
 def facts(stage: str, **more: Any) -> dict[str, Any]:
     rows = {split: {"rows": 9, "sha256": split * 3, "path": f"/x/{split}.jsonl"} for split in ("train", "validation")}
-    place = {"sweep": "shop", "name": stage, "names": list(NAMES), "source": None, "budget": {}}
-    return {"stage": place, "data": rows, "data_identity": "d" * 64, "code_commit": "c" * 12, "overrides": [], **more}
+    within = {"sweep": "shop", "name": stage, "names": list(NAMES), "source": None, "budget": {}}
+    return {"stage": within, "data": rows, "data_identity": "d" * 64, "code_commit": "c" * 12, "overrides": [], **more}
 
 
 def begin(ledger: Ledger, name: str, stage: str, method: str = "sft") -> None:
@@ -222,7 +222,7 @@ def test_names_of_sweeps_and_stages(home: Path, last: Callable[..., SweepState])
     last()
     assert open_sweep(None, home).name == open_sweep("shop", home).name == open_sweep("shop/dpo", home).name == "shop"
     assert open_sweep("shop/sft", home).name == "shop/sft"
-    with pytest.raises(InvalidInput, match='shop has no stage "sfd" .did you mean "shop/sft"'):
+    with pytest.raises(InvalidInput, match=r'shop has no stage "sfd" \(did you mean "shop/sft"'):
         open_sweep("shop/sfd", home)
     assert {name for name, _ in sweep_names("")} == {"shop", "shop/sft"}
     assert sweep_names("shop/") == [("shop/sft", "a stage")]

@@ -30,7 +30,7 @@ NAMES = ("sft", "dpo")
 
 def facts(stage: str, **more: Any) -> dict[str, Any]:
     rows = {split: {"rows": 9, "sha256": split * 3, "path": f"/x/{split}.jsonl"} for split in ("train", "validation")}
-    within = {"sweep": "shop", "name": stage, "names": list(NAMES), "source": None, "budget": {}}
+    within: dict[str, Any] = {"sweep": "shop", "name": stage, "names": list(NAMES), "source": None, "budget": {}}
     return {"stage": within, "data": rows, "data_identity": "d" * 64, "code_commit": "c" * 12, "overrides": [], **more}
 
 

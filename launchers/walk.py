@@ -126,6 +126,13 @@ def keep(stages: Stages) -> None:
     write_whole(folder / WHOLE, [json.dumps(told(stages), indent=1, default=str) + "\n"])
 
 
+def forget_stages(name: str) -> None:
+    """A sweep of this name has stages no more: its earlier ones stay where they are, and nobody goes by them."""
+    folder = home.run_folder(name)
+    if whole_of(folder) is not None and not is_walking(folder):
+        (folder / STAGES / WHOLE).unlink(missing_ok=True)
+
+
 def told(stages: Stages) -> dict[str, Any]:
     """What is kept of the whole; see ``tracking.folders.whole_of``."""
     content = {

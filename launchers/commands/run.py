@@ -33,19 +33,24 @@ def submit(
     A sweep of this name that is there and unchanged goes on where it stands; one that runs is followed. A changed YAML
     is a new version: trials that are points of it are not run again.
 
+    A YAML with stages is run stage after stage; what is finished and unchanged is passed over.
+
     Ctrl-C sets it down in order: trials wait at their last checkpoint for `podium resume`.
 
     [dim]podium submit sweeps/quickstart.yaml
+    podium submit sweeps/quickstart_sft_dpo.yaml stages.dpo.search.trials=12
     podium submit sweeps/commerce_sft.yaml search.trials=40 'pools=\\[h100]' --detach[/]
     """
     from launchers.build import build
     from launchers.staging import build_stages
+    from launchers.walk import forget_stages
 
     base_dir = base_dir.resolve() if base_dir else None
     if stages := build_stages(sweep, overrides or [], yes=yes, base_dir=base_dir):
         _walk(stages, _submitting(sweep, stages), detach=detach, output=output)
         return
     built = build(sweep, overrides or [], yes=yes, base_dir=base_dir)
+    forget_stages(built.sweep.spec.name)
     _run(built, _submitting(sweep, built), detach=detach, output=output)
 
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from launchers import home
-from launchers.build import Place
 from launchers.halt import Halt
+from launchers.place import Place
 from sweeps.schema import Budget
 from tracking.ledger import FILE_NAME, SweepState, read
 

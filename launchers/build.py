@@ -7,6 +7,7 @@ from typing import Any
 
 from launchers import home
 from launchers.incumbent import InUse, find
+from launchers.place import Place
 from launchers.pools import pools_beside
 from recipes import objects
 from recipes.compose import compose, typed
@@ -17,55 +18,11 @@ from sweeps.design_points import planned_points
 from sweeps.errors import InvalidInput, Problem
 from sweeps.facts import Pool
 from sweeps.retrieving import written_tables
-from sweeps.spec import Budget, LoadedSpec, Sweep, read_spec, resolve
+from sweeps.spec import LoadedSpec, Sweep, read_spec, resolve
 from sweeps.starting import written_starts
 
 INPUTS = ("base.", "data.", "lora.targets", "start.", "method")
 """What is set here decides the facts: size, rows, hashes, widths, the adapters to start from."""
-
-
-@dataclass(frozen=True)
-class StartTrial:
-    """A trial of an earlier stage that a later one starts from: its stage, that stage's run folder, and its id."""
-
-    stage: str
-    folder: Path
-    trial: str
-
-
-@dataclass(frozen=True)
-class Place:
-    """The place of a sweep among the stages of a whole.
-
-    Attributes:
-        sweep: The name of the whole.
-        name: Of the stage.
-        names: Of all stages, in their order.
-        budget: Of all of them together.
-        data: The ``data`` block of the first stage, on whose dev and challenge rows all of them are judged; None in
-            that stage itself, as are its ``rows``.
-        source: The stage that it starts from; None in the first one.
-        starts: The trials that it starts from, best first; none while they are not decided.
-    """
-
-    sweep: str
-    name: str
-    names: tuple[str, ...]
-    budget: Budget
-    data: dict[str, Any] | None = None
-    rows: SplitRows | None = None
-    source: str | None = None
-    starts: tuple[StartTrial, ...] = ()
-
-    @property
-    def number(self) -> int:
-        """From 0."""
-        return self.names.index(self.name)
-
-    @property
-    def is_last(self) -> bool:
-        """Whether its champion is that of the whole."""
-        return self.name == self.names[-1]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Any
 
 from launchers import home
 from launchers.arms import evaluation_files
-from launchers.build import Built, Place
+from launchers.build import Built
+from launchers.place import Place
 from launchers.starts import enter
 from launchers.versions import changes, kept
 from recipes import adapters

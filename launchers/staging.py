@@ -6,7 +6,8 @@ from pathlib import Path
 
 from analysis.champion import choose_on_dev
 from launchers import home
-from launchers.build import Built, Place, StartTrial, build_loaded
+from launchers.build import Built, build_loaded
+from launchers.place import Place, StartTrial
 from sweeps.errors import InvalidInput, Problem
 from sweeps.stages import Staged, read_staged
 from tracking.ledger import SweepState, read

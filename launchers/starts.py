@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from launchers.build import Place, StartTrial
+from launchers.place import Place, StartTrial
 from tracking.ledger import Evaluation, Ledger, SweepState, TrialState, read
 from tracking.meters.cost import trial_cost
 

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from launchers import home
-from launchers.commands.look import improvements, judged_builtin
+from launchers.commands.look import judged_builtin
 from launchers.commands.options import Output, SweepName, require_url
+from launchers.commands.staged import improvements
 from launchers.completion import sweep_names, trial_names
 from launchers.output import Format, say, show_csv, show_json, show_table
 from sweeps.errors import InvalidInput, NoChampion, Problem

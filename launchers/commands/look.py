@@ -3,18 +3,16 @@
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from launchers import home
 from launchers.commands.options import Output, SweepName
+from launchers.commands.staged import improvements, show_leaderboards, show_stages, stages_meant
 from launchers.output import Format, say, short, show
 from sweeps.metrics import BY_PIPELINE
 from tracking.ledger import SweepState, is_open
-
-if TYPE_CHECKING:
-    from analysis.stages import StageState
 
 
 def status(
@@ -30,8 +28,8 @@ def status(
     """
     from analysis.frame import open_sweep
 
-    if stages := _stages(sweep):
-        _show_stages(stages, watch=watch, output=output)
+    if stages := stages_meant(sweep):
+        show_stages(stages, watch=watch, output=output)
         return
     state = open_sweep(sweep, home.home())
     if watch and is_open(state.folder):
@@ -39,7 +37,7 @@ def status(
 
         state = follow(state.folder)
     summary = summary_of(state)
-    rows = _trial_rows(state)
+    rows = trial_rows(state)
     columns = {key: key for key in ("number", "id", "state", "step", "pool", "val/loss", "quality/score", "why")}
     states = ", ".join(f"{count} {name}" for name, count in summary["states"].items())
     title = f"{state.name}: {summary['status']}" + (f" ({summary['reason']})" if summary["reason"] else "")
@@ -51,7 +49,8 @@ def status(
         say(f"note: {note}")
 
 
-def _trial_rows(state: SweepState) -> list[dict[str, Any]]:
+def trial_rows(state: SweepState) -> list[dict[str, Any]]:
+    """Every trial that the sweep has drawn, in any of its versions, as ``status`` shows it."""
     return [
         {
             "number": trial.number,
@@ -67,65 +66,6 @@ def _trial_rows(state: SweepState) -> list[dict[str, Any]]:
         for trial in state.every_trial.values()
         if trial.stage is None
     ]
-
-
-def _stages(sweep: str | None) -> "tuple[StageState, ...]":
-    """The stages of the sweep that is named, or of the latest; none of a plain one, or where one stage is named."""
-    from analysis.frame import list_sweeps
-    from analysis.stages import stages_named
-
-    if sweep is not None and "/" in sweep:
-        return ()
-    names = list_sweeps(home.home())
-    name = sweep or next(iter(names), None)
-    return stages_named(name, home.home()) if name in names else ()
-
-
-def whole_summary(state: SweepState) -> dict[str, Any]:
-    """As :func:`summary_of`, of a sweep in stages: the state's own, and beside it a summary of each stage."""
-    from analysis.stages import stages_of
-
-    stages = [stage.to_dict() for stage in stages_of(state)]
-    return {**summary_of(state), "stages": stages, "usd": sum(stage["usd"] for stage in stages)}
-
-
-def _show_stages(stages: "tuple[StageState, ...]", *, watch: bool, output: Format) -> None:
-    """How far each stage is, and the trials of all of them."""
-    from analysis.stages import stages_of
-    from launchers.walk import is_walking
-    from sweeps.stages import whole_name
-
-    begun = next(stage.state for stage in reversed(stages) if stage.state is not None)
-    whole = whole_name(begun.name)
-    if watch and is_walking(stages[-1].folder):
-        from launchers.walk import watch_stages
-
-        watch_stages(whole)
-        stages = stages_of(begun)
-        begun = next(stage.state for stage in reversed(stages) if stage.state is not None)
-    rows = [stage.to_dict() for stage in stages]
-    for row in rows:
-        row["done"] = f"{row['num_trials']}/{row['trials']}" if "trials" in row else "–"
-        row["best"] = row.get("label")
-    trials = [{"stage": stage.name, **row} for stage in stages if stage.state for row in _trial_rows(stage.state)]
-    usd = sum(row["usd"] for row in rows)
-    status = _whole_status(stages)
-    columns = {"stage": "stage", "status": "status", "method": "method", "done": "trials", "best": "champion"}
-    columns |= {"usd": "$", "reason": "why"}
-    content = {"name": whole, "status": status, "usd": usd, "stages": rows, "trials": trials}
-    if output is Format.TABLE:
-        show(content, rows, columns, output, f"{whole}: {status}", f"${usd:.4f}")
-    keys = ("stage", "number", "id", "state", "step", "pool", "val/loss", "quality/score", "why")
-    show(content, trials, {key: key for key in keys}, output, "trials")
-    for stage in stages:
-        for note in stage.state.notes if stage.state else ():
-            say(f"note of {stage.name}: {note}")
-
-
-def _whole_status(stages: "tuple[StageState, ...]") -> str:
-    """Of the whole: that of the stage that it stands at."""
-    rows = [stage.to_dict() for stage in stages]
-    return next((str(row["status"]) for row in rows if row["status"] != "DONE"), "DONE")
 
 
 def _history(state: SweepState, sessions: list[dict[str, Any]]) -> Iterator[str]:
@@ -188,28 +128,10 @@ def leaderboard(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
     """
     from analysis.frame import open_sweep
 
-    if begun := [stage.state for stage in _stages(sweep) if stage.state is not None]:
-        _show_leaderboards(begun, output)
+    if begun := [stage.state for stage in stages_meant(sweep) if stage.state is not None]:
+        show_leaderboards(begun, output)
         return
-    _show_leaderboard(open_sweep(sweep, home.home()), output)
-
-
-def _show_leaderboards(states: list[SweepState], output: Format) -> None:
-    """The leaderboard of each stage, the last one first; as CSV one table with all of their columns."""
-    from analysis.leaderboard import leaderboard as rank
-    from sweeps.stages import whole_name
-
-    name, boards = whole_name(states[-1].name), [rank(state).to_dict() for state in states]
-    stages = [str(state.facts["stage"]["name"]) for state in states]
-    if output is Format.TABLE:
-        for state in reversed(states):
-            _show_leaderboard(state, output)
-        return
-    rows = [{"in": stage, **row} for stage, board in zip(stages, boards, strict=True) for row in board["rows"]]
-    for row in rows:
-        row["failed"] = "; ".join(row["failed"]) if output is Format.CSV else row["failed"]
-    content = {"name": name, "stages": dict(zip(stages, boards, strict=True))}
-    show(content, rows, {key: key for row in rows for key in row}, output, name)
+    show_leaderboard(open_sweep(sweep, home.home()), output)
 
 
 _BOARD = (
@@ -238,7 +160,8 @@ def _heading(key: str, swept: tuple[str, ...]) -> str:
     return short.get(key, key.removeprefix("quality/"))
 
 
-def _show_leaderboard(state: SweepState, output: Format) -> None:
+def show_leaderboard(state: SweepState, output: Format) -> None:
+    """The leaderboard of one sweep, or of one stage."""
     from analysis.leaderboard import leaderboard as rank
 
     board = rank(state)
@@ -318,23 +241,13 @@ def judged_builtin(state: SweepState) -> str | None:
     return data.get("builtin")  # type: ignore[no-any-return]
 
 
-def improvements(state: SweepState) -> Iterator[str]:
-    """What each stage was worth on the challenge set, from the base to the champion."""
-    from analysis.stages import steps
-
-    found = steps(state)
-    if found:
-        yield f"on the challenge set ({found[0].n} rows), each against the one before it:"
-        yield from (f"  {step.words}" for step in found)
-
-
 def show_outcome(state: SweepState) -> None:
     """What stands at the end of ``submit``: leaderboard, comparison, champion, and where to look next."""
     from analysis.rule import QUALITY, SCORE, effective_rule
 
     if not any(trial.reports or trial.stage for trial in state.trials.values()):
         return
-    _show_leaderboard(state, Format.TABLE)
+    show_leaderboard(state, Format.TABLE)
     champion = (state.champion or {}).get("champion")
     if any(evaluation.split == "challenge" for evaluation in state.evaluations()):
         _show_comparison(state, "challenge", Format.TABLE)

@@ -169,6 +169,7 @@ def _run(built: "Built", command: list[str], *, detach: bool, output: Format, ag
 def _walk(stages: "Stages", command: list[str], *, detach: bool, output: Format, again: bool = False) -> None:
     """As :func:`_run`, of a sweep in stages."""
     from launchers.commands import look
+    from launchers.commands.staged import whole_summary
     from launchers.walk import is_walking, next_stage, refuse_another, walk
 
     if detach:
@@ -181,5 +182,5 @@ def _walk(stages: "Stages", command: list[str], *, detach: bool, output: Format,
     if output is Format.TABLE:
         look.show_outcome(state)
     else:
-        show_json(look.whole_summary(state)) if output is Format.JSON else look.leaderboard(stages.name, output)
+        show_json(whole_summary(state)) if output is Format.JSON else look.leaderboard(stages.name, output)
     raise typer.Exit(code)

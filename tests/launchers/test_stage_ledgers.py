@@ -14,10 +14,10 @@ from analysis.leaderboard import leaderboard
 from analysis.rule import Rule
 from analysis.stages import lineage, stages_of
 from launchers.budget import Spending
-from launchers.build import Place, StartTrial
 from launchers.completion import sweep_names
 from launchers.disk import survey
 from launchers.halt import Halt
+from launchers.place import Place, StartTrial
 from launchers.starts import enter
 from launchers.walk import whole_code
 from sweeps.errors import InvalidInput

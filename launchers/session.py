@@ -198,7 +198,7 @@ def _close(ledger: Ledger, view: MlflowView, halt: Halt, code: int) -> SweepStat
 
 
 def _report(state: SweepState) -> None:
-    if not any(trial.reports for trial in state.trials.values()):
+    if not any(trial.reports or trial.stage for trial in state.trials.values()):
         return
     from analysis.report import write_report
 

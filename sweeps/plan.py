@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sweeps import stopping
+from sweeps import preferring, stopping
 from sweeps.constraints import refusal
 from sweeps.design_points import planned_points
 from sweeps.facts import Pool
@@ -382,4 +382,4 @@ def _notes(sweep: Sweep, exhausted: bool, num_trials: int, num_known: int, num_r
     moved = [key for key in sweep.space.dimensions if key.split(".")[0] in ("base", "data")]
     if moved:
         notes.append(f"{', '.join(moved)} is swept, but all trials are priced with the recipe's own base and data")
-    return notes
+    return [*notes, *preferring.notes(sweep)]

@@ -8,13 +8,25 @@ python -m tests.benchmarks --repeats 3              # fewer turns
 import argparse
 import logging
 
-from tests.benchmarks import aiperf, constraints, decision, defects, end_to_end, engine, equal_trials, guided
+from tests.benchmarks import (
+    aiperf,
+    constraints,
+    decision,
+    defects,
+    end_to_end,
+    engine,
+    equal_trials,
+    guided,
+    preferences,
+)
 
-WHOLE_SWEEPS = {
+REPEATED = {
     "end_to_end": end_to_end.run,
     "end_to_end_variants": end_to_end.run_variants,
     "constraints": constraints.run,
     "guided": guided.run,
+    "dpo": preferences.run_agreement,
+    "dpo_speed": preferences.run_speed,
 }
 SEEDED = {  # a second turn would say the same
     "aiperf": aiperf.run,
@@ -22,7 +34,7 @@ SEEDED = {  # a second turn would say the same
     "defects": defects.run,
     "equal_trials": equal_trials.run,
 }
-PARTS = (*engine.PARTS, *WHOLE_SWEEPS, *SEEDED)
+PARTS = (*engine.PARTS, *REPEATED, *SEEDED)
 
 
 def main() -> None:
@@ -35,8 +47,8 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     for part in arguments.only:
         print(f"{part} …", flush=True)
-        if part in WHOLE_SWEEPS:
-            WHOLE_SWEEPS[part](arguments.repeats)
+        if part in REPEATED:
+            REPEATED[part](arguments.repeats)
         elif part in SEEDED:
             SEEDED[part]()
         else:

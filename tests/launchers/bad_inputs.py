@@ -222,7 +222,8 @@ RECIPE = (
         "A recipe's file is not there",
         "recipe=mine.yaml",
         "no such file: mine.yaml",
-        "a relative path is taken from {here}; those that ship: nemotron_nano_8b_sft, tiny_commerce_sft",
+        "a relative path is taken from {here}; those that ship: nemotron_nano_8b_dpo, nemotron_nano_8b_sft, "
+        "tiny_commerce_dpo, tiny_commerce_sft",
     ),
     plan(
         "Its aliases expand to billions of values",

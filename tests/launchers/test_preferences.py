@@ -114,6 +114,15 @@ def test_a_plan_counts_both_answers_with_their_prompts(folder: Path) -> None:
     counted = sum(len(row.ids) for row in rows) / num_train
     assert tokens == pytest.approx(counted, rel=0.05)
     assert plan(found.sweep).num_trials == 4
+    assert "computed once, which is not in these numbers" in plan(found.sweep).notes[-1]
+
+
+def test_a_plan_says_what_a_sweep_over_losses_goes_by(folder: Path) -> None:
+    told = plan(built(folder, f"{BETA}, {RATE}").sweep).notes[-1]
+    scales = "losses of trials that differ in preference.beta are of different scales"
+    assert told == f"{scales}: search and champion go by dpo/reward_accuracy"
+    told = plan(built(folder, BETA, search=", metric: dpo/chosen_logp").sweep).notes[-1]
+    assert told == f"{scales}: the search goes by dpo/chosen_logp, the champion goes by dpo/reward_accuracy"
 
 
 @pytest.mark.slow

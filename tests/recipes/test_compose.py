@@ -43,8 +43,8 @@ def test_every_shipped_group_fits_every_recipe(name: str) -> None:
         settings = compose(name, {path.parent.name: path.stem})
         if path.parent.name == "data" and path.stem == "jsonl":
             settings["data"]["path"] = "rows.jsonl"
-        if settings["parallel"]["gpus"] > 1:
-            settings["engine"] = "nemo"  # a pack trains on one
+        if settings["parallel"]["gpus"] > 1:  # a pack trains on one
+            settings |= {"engine": "nemo", "method": "sft"}
         typed(settings)
 
 
@@ -82,7 +82,8 @@ def test_an_unknown_recipe_is_told_with_the_nearest_name() -> None:
     with pytest.raises(InvalidInput) as caught:
         compose("tiny_comerce_sft")
     assert str(caught.value) == ("recipe: unknown recipe 'tiny_comerce_sft' (did you mean \"tiny_commerce_sft\"?)")
-    with pytest.raises(InvalidInput, match=r"unknown recipe 'x' \(valid: nemotron_nano_8b_sft, tiny_commerce_sft\)"):
+    shipped = "nemotron_nano_8b_dpo, nemotron_nano_8b_sft, tiny_commerce_dpo, tiny_commerce_sft"
+    with pytest.raises(InvalidInput, match=rf"unknown recipe 'x' \(valid: {shipped}\)"):
         compose("x")
 
 

@@ -170,6 +170,19 @@ def test_rows_without_a_rejected_answer_are_refused(bench: Bench, tmp_path: Path
         bench.pack().admit(job, None)
 
 
+def test_memory_counts_a_pair_as_two_rows(bench: Bench, tmp_path: Path) -> None:
+    job = dpo_job(bench, tmp_path, train__batch_size=4, train__micro_batch_size=4)
+    plain = {**job.settings, "packed": {"trees": False}}
+    needs = [
+        bench.pack().need(Job.of({**job.fields(), "settings": {**plain, "method": method}}))
+        for method in ("sft", "dpo")
+    ]
+    assert needs[1].slot == needs[0].slot
+    assert 2 <= needs[1].largest_pass / needs[0].largest_pass < 2.6, "some rejected answers are longer"
+    shared = bench.pack().need(job)
+    assert shared.largest_pass < needs[1].largest_pass, "their prompts are computed once"
+
+
 def test_a_trial_of_method_sft_learns_the_chosen_answers_of_pairs(bench: Bench, tmp_path: Path) -> None:
     rows = pairs(24)
     chosen = write_rows(tmp_path / "rows.jsonl", [row["messages"] for row in rows])

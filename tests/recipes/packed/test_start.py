@@ -44,6 +44,13 @@ def first_weights(bench: Bench, job: Job, folder: Path) -> dict[str, Any]:
     return dict(load_file(folder / "adapter" / states.WEIGHTS))
 
 
+def test_a_job_travels_whole(bench: Bench, start: Path) -> None:
+    for job in (bench.job(), started(bench, start, "stack")):
+        sent = json.loads(json.dumps(job.fields()))
+        assert Job.of(sent) == job
+        assert "None" not in sent.values()
+
+
 def test_a_trial_that_goes_on_begins_as_the_adapter_is(bench: Bench, start: Path, tmp_path: Path) -> None:
     mine = first_weights(bench, started(bench, start, "continue"), tmp_path / "saved")
     theirs = load_file(start / states.WEIGHTS)

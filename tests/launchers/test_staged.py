@@ -278,10 +278,13 @@ def test_a_stage_without_a_champion_ends_the_sweep(tmp_path: Path) -> None:
 
 def test_a_budget_that_the_first_stage_spends_leaves_its_champion(tmp_path: Path) -> None:
     """Nothing more is trained, and what the budget has paid for is confirmed and exported."""
-    told = submitted(tmp_path, write(tmp_path), "budget.wall_clock=1s", code=4)
-    assert "budget.wall_clock" in told
+    told = submitted(tmp_path, write(tmp_path), "budget.usd=0.00003", code=4)
+    assert "budget.usd" in told
     first, last = read(tmp_path / NESTED), read(tmp_path / LAST)
+    assert (first.status, last.status) == ("BUDGET", "BUDGET")
     assert last.drawn == {}
-    if (first.champion or {}).get("champion"):
-        assert (last.champion or {}).get("champion") == first.champion["champion"]  # type: ignore[index]
-        assert last.exports
+    assert first.champion is not None
+    assert last.champion is not None
+    assert last.champion["champion"] == first.champion["champion"]
+    assert "stays champion: no trial of more is chosen over it" in told
+    assert last.exports[-1]["trial"] == first.champion["champion"]

@@ -1,10 +1,12 @@
 """The stages of a sweep, read: how far each is, and where a champion comes from."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from recipes.data.rows import canonical
 from recipes.files import sha256_of
 from sweeps.stages import whole_name
 from tracking.folders import folder_of, stage_folders
@@ -152,7 +154,8 @@ def _range(interval: tuple[float, float] | None) -> str:
 def steps(state: SweepState) -> list[Step]:
     """From the base over the trial that the last stage starts from to its champion, each against the one before.
 
-    Nothing for a plain sweep, or while the challenge set is not read. Intervals are paired, of each comparison alone.
+    Nothing for a plain sweep, or while the challenge set is not read. Intervals are paired, of each comparison alone;
+    the verdict on two contenders is the decision's, which is corrected for choosing among all of them.
     """
     from analysis.confirmation import challenge_scores
     from analysis.decision.bootstrap import estimate, paired
@@ -170,7 +173,7 @@ def steps(state: SweepState) -> list[Step]:
     arms = [arm for arm in arms if arm in scores]
     if not arms:
         return []
-    table = side_by_side({arm: scores[arm] for arm in arms}, None)
+    table = side_by_side({arm: scores[arm] for arm in arms}, _groups(state) or None)
     draws = (rule["num_draws"], rule["seed"], rule["min_clusters"])
     level = 1 - rule["alpha"]
     found: list[Step] = []
@@ -181,9 +184,28 @@ def steps(state: SweepState) -> list[Step]:
             pair = paired(table.row(arm), table.row(arms[at - 1]), table.groups, *draws)
             told = pair.p is not None and pair.p <= rule["alpha"] and pair.mean is not None
             verdict = ("better" if pair.mean > 0 else "worse") if told and pair.mean is not None else "undecided"
+            verdict = _of_contest(recorded["outcome"]["contest"], arm, arms[at - 1]) or verdict
             step = replace(step, gain=pair.mean, gain_interval=pair.interval(level), verdict=verdict)
         found.append(step)
     return found
+
+
+def _of_contest(contest: Sequence[Mapping[str, Any]], arm: str, other: str) -> str | None:
+    """What the decision says of two contenders, corrected for choosing among all; None where it says nothing."""
+    turned = {"better": "worse", "worse": "better"}
+    said = {(one["first"], one["second"]): str(one["verdict"]) for one in contest}
+    said |= {(second, first): turned.get(verdict, verdict) for (first, second), verdict in said.items()}
+    return said.get((arm, other))
+
+
+def _groups(state: SweepState) -> dict[str, str]:
+    """The group of every challenge item, as the decision has it; nothing where the data have none, or are gone."""
+    name = (state.facts.get("judged") or {}).get("group")
+    path = state.facts.get("data", {}).get("challenge", {}).get("path")
+    if name is None or path is None or not Path(path).is_file():
+        return {}
+    rows = (json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines())
+    return {str(row.get("id", number)): canonical(row[name]) for number, row in enumerate(rows)}
 
 
 def _called(state: SweepState, arm: str, champion: str | None) -> str:

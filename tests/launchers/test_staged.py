@@ -1,6 +1,7 @@
 """A sweep in two stages, run as a user runs it: nothing is done twice, nothing is lost, and the start competes."""
 
 import json
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chaos.kills import Moment, podium_dying
-from tests.launchers.running import podium
+from tests.chaos.kills import Moment, podium_dying, wait_until
+from tests.launchers.running import ROOT, command, environment, podium
 from tracking.ledger import State, SweepState, read
 
 SFT_TRIALS, MORE_TRIALS = 3, 2
@@ -255,6 +256,36 @@ def test_killed_in_either_stage_it_loses_nothing(tmp_path: Path, home: Path, mom
     assert set(last.trials) >= set(last.starts)
     assert next(iter(last.starts)) == next(iter(same_last.starts))
     assert len(last.challenge_reads) == 1
+
+
+def test_a_second_submit_follows_and_a_stop_lets_the_rest_train_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    with (tmp_path / "first.log").open("wb") as log:
+        first = subprocess.Popen(
+            command("submit", str(path)), cwd=ROOT, env=environment(tmp_path), stdout=log, stderr=log
+        )
+        try:
+            ledger = tmp_path / NESTED / "ledger.jsonl"
+            wait_until(lambda: ledger.exists() and '"event": "report"' in ledger.read_text(), 200, "a report")
+            changed = podium(tmp_path, "submit", str(path), "stages.more.search.trials=9")
+            assert changed.returncode == 2
+            assert "this sweep is running, and the YAML is another: stages" in changed.stderr
+            second = subprocess.Popen(
+                command("submit", str(path)), cwd=ROOT, env=environment(tmp_path), stderr=subprocess.PIPE, text=True
+            )
+            assert "asked staged/sft to stop" in podium(tmp_path, "stop", "staged").stderr
+            assert first.wait(timeout=300) == 0
+            _, told = second.communicate(timeout=120)
+        finally:
+            first.kill()
+    assert second.returncode == 0, told
+    assert "another process is running staged: following it" in told
+    one, last = read(tmp_path / NESTED), read(tmp_path / LAST)
+    assert one.champion is not None
+    assert last.drawn == {}
+    assert list(last.starts) == [one.champion["champion"]]
+    assert (one.status, last.status) == ("STOPPED", "STOPPED")
+    assert len(one.sessions) == len(last.sessions) == 1, "who follows runs nothing"
 
 
 def test_several_starts_are_swept_and_all_compete(tmp_path: Path) -> None:

@@ -147,14 +147,14 @@ def steps_table(state: SweepState) -> dict[str, Any] | None:
     """From the base to the champion on the challenge set; None for a plain sweep, or where that was not read."""
     rows = []
     for step in steps(state):
-        cells = [_cell(step.label, text=True), _cell(step.n), _cell(step.mean), _cell(_between(step.interval))]
-        cells += [_cell(step.gain), _cell(_between(step.gain_interval)), _cell(step.verdict, text=True)]
+        cells = [_cell(step.label, text=True), _cell(step.n), _cell(step.mean), _cell(_interval(step.interval))]
+        cells += [_cell(step.gain), _cell(_interval(step.gain_interval)), _cell(step.verdict, text=True)]
         rows.append({"css": "", "title": step.words, "cells": cells})
     heads = ("", "n", "mean", "interval", "over the one before", "interval of that", "verdict")
     return _table(heads, rows, 1) if rows else None
 
 
-def _between(interval: tuple[float, float] | None) -> str | None:
+def _interval(interval: tuple[float, float] | None) -> str | None:
     return f"{number(interval[0])} to {number(interval[1])}" if interval else None
 
 

@@ -3,16 +3,18 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from analysis.champion import choose, default_trial, median_trial
-from analysis.confirmation import frozen_rule
+from analysis.confirmation import frozen_rule, outcome_of
 from analysis.frame import frame, list_sweeps, open_sweep, swept_keys
 from analysis.leaderboard import leaderboard
+from analysis.plain import plain
 from analysis.rule import Rule
-from analysis.stages import lineage, stages_of
+from analysis.stages import lineage, stages_of, steps
 from launchers.budget import Spending
 from launchers.completion import sweep_names
 from launchers.disk import survey
@@ -199,6 +201,40 @@ def test_a_lineage_goes_back_to_the_first_stage(last: Callable[..., SweepState])
     assert found[0]["dev"] == {"metric": "quality/score", "score": 3.0, "n": 1}
     assert "path" not in found[0]["data"]["train"]
     assert [one["trial"] for one in lineage(state, state.trials[SFT])] == [SFT], "that it went no further is told too"
+
+
+@pytest.mark.parametrize(("better", "verdict"), [(0.05, "undecided"), (2.0, "better")])
+def test_what_each_step_was_worth(last: Callable[..., SweepState], better: float, verdict: str) -> None:
+    state = last(3.5)
+    rng = Random(0)
+    noise = [rng.uniform(-1, 1) for _ in range(40)]
+    scores = {
+        "base": [0.0] * 40,
+        SFT: [3 + one for one in noise],
+        DPO: [3 + better + rng.uniform(-1, 1) for _ in noise],
+    }
+    with Ledger(state.folder) as ledger:
+        for arm, values in scores.items():
+            items = f"evaluations/{arm}-challenge.jsonl"
+            lines = [json.dumps({"id": str(at), "metrics": {"quality/score": one}}) for at, one in enumerate(values)]
+            (state.folder / items).write_text("\n".join(lines) + "\n")
+            mean = {"quality/score": sum(values) / 40}
+            ledger.append("evaluation", id=items, arm=arm, split="challenge", n=40, metrics=mean, items=items)
+        rule = frozen_rule(Rule("quality/score", "max", ()), [DPO, SFT], ["base"], Confirm(top=1), [SFT])
+        assert not isinstance(rule, str)
+        outcome = outcome_of(ledger.read(), rule, {})
+        assert not isinstance(outcome, str)
+        told = {"champion": outcome.pick, "rule": {"metric": "quality/score"}, "outcome": plain(outcome.to_dict())}
+        ledger.append("champion", champion=told)
+    found = steps(read(state.folder))
+    assert [step.label for step in found] == ["base", "sft champion, trial 1", "dpo champion, trial 0"]
+    assert [step.verdict for step in found] == [None, "better", verdict]
+    [contest] = outcome.contest
+    assert found[2].gain == pytest.approx(contest.difference)
+    assert found[2].gain_interval == pytest.approx(contest.interval)
+    assert found[1].mean == pytest.approx(sum(scores[SFT]) / 40)
+    said = {"better": ": better", "undecided": ": not told apart"}[verdict]
+    assert found[2].words.endswith(said)
 
 
 def test_what_earlier_stages_spent_counts_for_the_budget_of_all(home: Path, tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ def test_killed_in_either_stage_it_loses_nothing(tmp_path: Path, home: Path, mom
 
 
 def test_a_second_submit_follows_and_a_stop_lets_the_rest_train_nothing(tmp_path: Path) -> None:
-    path = write(tmp_path)
+    path = write(tmp_path, champion={"minimize": "val/loss"})  # however little was trained
     with (tmp_path / "first.log").open("wb") as log:
         first = subprocess.Popen(
             command("submit", str(path)), cwd=ROOT, env=environment(tmp_path), stdout=log, stderr=log

@@ -309,7 +309,7 @@ def test_a_stage_without_a_champion_ends_the_sweep(tmp_path: Path) -> None:
 
 def test_a_budget_that_the_first_stage_spends_leaves_its_champion(tmp_path: Path) -> None:
     """Nothing more is trained, and what the budget has paid for is confirmed and exported."""
-    told = submitted(tmp_path, write(tmp_path), "budget.usd=0.00003", code=4)
+    told = submitted(tmp_path, write(tmp_path, champion={"minimize": "val/loss"}), "budget.usd=0.00003", code=4)
     assert "budget.usd" in told
     first, last = read(tmp_path / NESTED), read(tmp_path / LAST)
     assert (first.status, last.status) == ("BUDGET", "BUDGET")

@@ -13,6 +13,7 @@ from analysis.instrument import readings
 from analysis.pairwise import read_pairwise
 from analysis.plain import plain, records
 from analysis.rule import tie_break
+from analysis.stages import lineage, steps
 from analysis.ways import other_ways
 from tracking.ledger import Evaluation, SweepState, TrialState
 
@@ -41,7 +42,8 @@ def certificate(
         "sweep": state.name,
         "trial": {
             "id": trial.id,
-            "number": trial.number,
+            "number": trial.number if trial.stage is None else trial.stage_number,
+            "stage": trial.stage or (state.facts.get("stage") or {}).get("name"),
             "state": str(trial.state),
             "pool": trial.pool,
             "step": trial.step,
@@ -62,6 +64,8 @@ def certificate(
         "comparison": {split: records(comparison(state, choice, split)) for split in ("challenge", "dev")},
         "cross_check": state.cross_checks.get(trial.id),
         "other_ways": [way.to_dict() for way in other_ways(state) if way.trial == trial.id],
+        "lineage": lineage(state, trial),
+        "steps": [step.to_dict() for step in steps(state)],
         "agreement": {"between": ["val/loss", "quality/score"], **agreement(state)},
         "base": base,
         "data": {key: _without_paths(value) for key, value in state.facts.items() if "data" in key},

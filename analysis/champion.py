@@ -23,11 +23,17 @@ class Verdict:
     number: int
     objective: float | None
     failures: tuple[str, ...]  # empty when it qualifies
+    label: str = ""  # what people call the trial, where that is not its number
 
     @property
     def qualified(self) -> bool:
         """Whether the trial may be champion."""
         return not self.failures
+
+    @property
+    def named(self) -> str:
+        """What people call the trial."""
+        return self.label or f"trial {self.number}"
 
 
 @dataclass(frozen=True)
@@ -97,12 +103,13 @@ def _verdict(state: SweepState, trial: TrialState, rule: Rule) -> Verdict:
     failures += [text for constraint in rule.constraints if (text := failure(constraint, metrics, missing))]
     if objective is None:
         failures.append(f"{rule.metric} is not measured")
-    return Verdict(trial.id, trial.number, objective, tuple(dict.fromkeys(failures)))
+    return Verdict(trial.id, trial.number, objective, tuple(dict.fromkeys(failures)), trial.label)
 
 
 def order(state: SweepState, rule: Rule, verdicts: Mapping[str, Verdict]) -> list[str]:
     """All trials, best first: qualified, then by objective (unmeasured last), loss (see ``tie_break``), cost, number.
 
+    What a stage starts from stays before its trials that are no better.
     Where the best were judged on more items, those that came farthest are first: what luck gave the others on few
     items was taken from these by the further ones.
     """
@@ -110,7 +117,7 @@ def order(state: SweepState, rule: Rule, verdicts: Mapping[str, Verdict]) -> lis
 
     name, side, _ = tie_break(state)
 
-    def key(verdict: Verdict) -> tuple[bool, int, float, float, float, int]:
+    def key(verdict: Verdict) -> tuple[bool, int, float, bool, float, float, int]:
         trial = state.trials[verdict.trial]
         metrics = trial_metrics(state, trial)
         badness = math.inf if verdict.objective is None else -rule.goodness(verdict.objective)
@@ -118,7 +125,7 @@ def order(state: SweepState, rule: Rule, verdicts: Mapping[str, Verdict]) -> lis
         if name in metrics:
             loss = metrics[name] if side == "min" else -metrics[name]
         num_items = max((one.n for one in trial.evaluations if one.split == "dev"), default=0) if in_rounds else 0
-        return not verdict.qualified, -num_items, badness, loss, cost, verdict.number
+        return not verdict.qualified, -num_items, badness, trial.stage is None, loss, cost, verdict.number
 
     return [verdict.trial for verdict in sorted(verdicts.values(), key=key)]
 
@@ -128,6 +135,10 @@ def choose(state: SweepState, rule: Rule | None = None) -> Choice:
 
     The challenge set has the last word, as long as dev still names the candidate that it was read for.
     """
+    return with_origin(state, _choose(state, rule))
+
+
+def _choose(state: SweepState, rule: Rule | None) -> Choice:
     choice = choose_on_dev(state, rule)
     recorded = state.champion or {}
     outcome = recorded.get("outcome")
@@ -136,6 +147,21 @@ def choose(state: SweepState, rule: Rule | None = None) -> Choice:
     if not outcome or recorded["rule"] != choice.rule.to_dict() or outcome["rule"]["contenders"][0] != choice.champion:
         return choice
     return confirmed(choice, outcome)
+
+
+def with_origin(state: SweepState, choice: Choice) -> Choice:
+    """A choice in a stage that starts from another one, with a sentence on what the stage has added to its start."""
+    start, stage = next(iter(state.starts.values()), None), (state.facts.get("stage") or {}).get("name")
+    champion = state.trials.get(str(choice.champion))
+    if start is None or champion is None:
+        return choice
+    if champion.stage is not None:
+        said = f"{champion.title}, from which {stage} started, stays champion: no trial of {stage} is chosen over it."
+    elif start.id in choice.ties:
+        said = f"{champion.title} of {stage} is not told apart from {start.label}, from which {stage} started."
+    else:
+        said = f"{champion.title} of {stage} is chosen over {start.label}, from which {stage} started."
+    return replace(choice, why=(said, *choice.why))
 
 
 def confirmed(choice: Choice, outcome: Mapping[str, Any]) -> Choice:
@@ -177,22 +203,26 @@ def _why(
 ) -> list[str]:
     champion = verdicts[ranking[0]]
     word = "highest" if rule.mode == "max" else "lowest"
-    among = f"{len(ranking)} of {len(verdicts)} trials qualify"
-    sentences = [f"Trial {champion.number} has the {word} {rule.metric}, {champion.objective:.6g}; {among}."]
+    starts = f", {len(state.starts)} of them of an earlier stage" if state.starts else ""
+    among = f"{len(ranking)} of {len(verdicts)} trials qualify{starts}"
+    name = champion.named[0].upper() + champion.named[1:]
+    sentences = [f"{name} has the {word} {rule.metric}, {champion.objective:.6g}; {among}."]
     if rule.constraints:
         metrics = trial_metrics(state, state.trials[champion.trial])
         kept = [f"{constraint}, being {metrics[constraint.metric]:.6g}" for constraint in rule.constraints]
         sentences.append(f"It keeps {'; '.join(kept)}.")
     if len(ties) > 1:
-        others = ", ".join(str(verdicts[trial].number) for trial in ties[1:])
+        others = ", ".join(verdicts[trial].named.removeprefix("trial ") for trial in ties[1:])
         sentences.append(f"It ties with trial {others}; {_tie_break(state, ties)}.")
     elif len(ranking) > 1:
         second = verdicts[ranking[1]]
-        sentences.append(f"The runner-up is trial {second.number} with {second.objective:.6g}.")
+        sentences.append(f"The runner-up is {second.named} with {second.objective:.6g}.")
     return sentences
 
 
 def _tie_break(state: SweepState, ties: tuple[str, ...]) -> str:
+    if state.trials[ties[0]].stage is not None:
+        return "it was there before, so it stays"
     first, second = (trial_metrics(state, state.trials[trial]) for trial in ties[:2])
     name, _, words = tie_break(state)
     for metric, what in ((name, words), ("cost/usd", "the lower cost")):
@@ -205,7 +235,7 @@ def _tie_break(state: SweepState, ties: tuple[str, ...]) -> str:
 def _why_none(rule: Rule, verdicts: Mapping[str, Verdict]) -> list[str]:
     if not verdicts:
         return ["No trial qualifies: there are none yet."]
-    reasons = [f"Trial {verdict.number}: {'; '.join(verdict.failures)}." for verdict in verdicts.values()]
+    reasons = [f"T{verdict.named[1:]}: {'; '.join(verdict.failures)}." for verdict in verdicts.values()]
     return [f"No trial qualifies for the {rule}.", *reasons]
 
 
@@ -241,7 +271,8 @@ def agreement(state: SweepState, metric: str = SCORE, mode: Mode = "max") -> dic
 def median_trial(state: SweepState, rule: Rule | None = None) -> str | None:
     """The trial in the middle by its objective (the worse of the two middle ones); None when none has one."""
     rule, _ = effective_rule(state, rule)
-    measured = [verdict for verdict in judge(state, rule).values() if verdict.objective is not None]
+    verdicts = judge(state, rule)
+    measured = [verdicts[trial] for trial in state.drawn if verdicts[trial].objective is not None]
     ranked = sorted(measured, key=lambda verdict: (_goodness(rule, verdict), -verdict.number))
     return ranked[(len(ranked) - 1) // 2].trial if ranked else None
 

@@ -33,6 +33,8 @@ def baseline(state: SweepState) -> str:
 def comparison(state: SweepState, choice: Choice, split: str = "challenge") -> pd.DataFrame:
     """Base, base with the schema enforced, incumbent, default recipe, median trial and champion on one split.
 
+    In a later stage the trial that it starts from stands before those of its own.
+
     Returns:
         One row each, in that order; a trial appears under every role it has. Columns ``role label arm number n`` and
         the metrics; ``n`` is 0 and metrics are NaN where an arm was not evaluated on the split. Arms that do not
@@ -44,6 +46,7 @@ def comparison(state: SweepState, choice: Choice, split: str = "challenge") -> p
     trials = {"default": default_trial(state), "median": median_trial(state, choice.rule), "champion": choice.champion}
     words = {"default": "Default recipe", "median": "Median trial", "champion": "Champion"}
     roles = [(arm, label, arm) for arm, label in standing(state).items()]
+    roles += [("start", f"Champion of {one.stage}", one.id) for one in list(state.starts.values())[:1]]
     roles += [(role, words[role], trial) for role, trial in trials.items() if trial is not None]
     rows: list[dict[str, Any]] = []
     for role, label, arm in roles:
@@ -53,9 +56,16 @@ def comparison(state: SweepState, choice: Choice, split: str = "challenge") -> p
                 "role": role,
                 "label": label,
                 "arm": arm,
-                "number": state.trials[arm].number if arm in state.trials else None,
+                "number": _number(state, arm),
                 "n": 0 if measured is None else int(measured["n"]),
                 **{name: math.nan if measured is None else float(measured[name]) for name in names},
             }
         )
     return pd.DataFrame(rows, columns=["role", "label", "arm", "number", "n", *names]).astype({"number": "Int64"})
+
+
+def _number(state: SweepState, arm: str) -> int | None:
+    trial = state.trials.get(arm)
+    if trial is None:
+        return None
+    return trial.number if trial.stage is None else trial.stage_number

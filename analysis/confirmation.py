@@ -19,7 +19,9 @@ Groups = Mapping[str, str]
 """The group of every item: items of one conversation stand or fall together."""
 
 
-def frozen_rule(rule: Rule, ranking: Sequence[str], references: Sequence[str], confirm: Confirm) -> DecisionRule | str:
+def frozen_rule(
+    rule: Rule, ranking: Sequence[str], references: Sequence[str], confirm: Confirm, starts: Sequence[str] = ()
+) -> DecisionRule | str:
     """The rule of the decision, or the sentence that says why there is none.
 
     Args:
@@ -27,6 +29,8 @@ def frozen_rule(rule: Rule, ranking: Sequence[str], references: Sequence[str], c
         ranking: The trials that qualify, best on dev first.
         references: What a champion must beat: the base, the incumbent.
         confirm: How many are read, and how sure one must be.
+        starts: The trials of an earlier stage that the others were started from. The best that qualifies is always
+            among those that are read: what was added to it must show that it is worth something.
     """
     if confirm.top == 0:
         return "Chosen on dev alone, as champion.confirm.top is 0: the challenge set stays sealed."
@@ -34,7 +38,8 @@ def frozen_rule(rule: Rule, ranking: Sequence[str], references: Sequence[str], c
         return f"{rule.metric} is no score of single answers, so the challenge set confirms nothing."
     if rule.mode == "min":
         return f"{rule.metric} is looked for at its lowest; only scores of which more is better are confirmed."
-    return DecisionRule(tuple(ranking[: confirm.top]), tuple(references), rule.metric, confirm.alpha)
+    contenders = [*ranking[: confirm.top], *[start for start in starts if start in ranking][:1]]
+    return DecisionRule(tuple(dict.fromkeys(contenders)), tuple(references), rule.metric, confirm.alpha)
 
 
 def outcome_of(state: SweepState, rule: DecisionRule, groups: Groups) -> Outcome | str:
@@ -45,11 +50,7 @@ def outcome_of(state: SweepState, rule: DecisionRule, groups: Groups) -> Outcome
     Raises:
         InvalidInput: A file of scores is damaged.
     """
-    scores: dict[str, Scores] = {}
-    for arm in rule.arms:
-        evaluation = _evaluation(state, arm, "challenge")
-        if evaluation is not None and evaluation.metrics.get(rule.metric) is not None:
-            scores[arm] = read_scores(_items(state, evaluation), rule.metric)
+    scores = challenge_scores(state, rule.metric, rule.arms)
     missing = [arm for arm in rule.arms if arm not in scores]
     if rule.candidate in missing:
         return f"The challenge set has no {rule.metric} of {names(state)[rule.candidate]}: its evaluation failed."
@@ -61,6 +62,16 @@ def outcome_of(state: SweepState, rule: DecisionRule, groups: Groups) -> Outcome
     left_out = (f"Left out, since its evaluation on the challenge set failed: {names(state)[arm]}." for arm in missing)
     why = tuple(sentence[0].upper() + sentence[1:] for sentence in outcome.why)  # some begin with an arm's name
     return replace(outcome, why=(*why, *left_out))
+
+
+def challenge_scores(state: SweepState, metric: str, arms: Sequence[str]) -> dict[str, Scores]:
+    """The challenge scores of those of the arms that have them."""
+    scores: dict[str, Scores] = {}
+    for arm in arms:
+        evaluation = _evaluation(state, arm, "challenge")
+        if evaluation is not None and evaluation.metrics.get(metric) is not None:
+            scores[arm] = read_scores(_items(state, evaluation), metric)
+    return scores
 
 
 def dev_scores(state: SweepState, metric: str) -> dict[str, Scores]:
@@ -90,7 +101,7 @@ def dev_score(state: SweepState, trial: str, metric: str, groups: Groups) -> dic
 
 def names(state: SweepState) -> dict[str, str]:
     """What sentences call the arms."""
-    trials = {trial.id: f"trial {trial.number}" for trial in state.every_trial.values()}
+    trials = {trial.id: trial.label for trial in state.every_trial.values()}
     return {**trials, BASE: "the base", BASE_SCHEMA: "the base with its schema enforced", INCUMBENT: "the incumbent"}
 
 

@@ -86,7 +86,7 @@ def flips(scene: Scene) -> Any:
         return f"No trial has {scene.rule.metric} beside a latency or a cost."
     figure = make_subplots(1, len(panels), horizontal_spacing=0.05, shared_yaxes=True)
     winners = {one.trial: int(scene.table.loc[one.trial, "number"]) for panel in panels for one in panel[2]}
-    rows = [f"Trial {number}" for number in sorted(winners.values(), reverse=True)]
+    rows = [scene.state.trials[trial].title for trial in sorted(winners, key=lambda one: winners[one], reverse=True)]
     for column, (title, axis, segments, is_log) in enumerate(panels, start=1):
         _bands(figure, scene, segments, column)
         words = f"{title}<br>{axis}"
@@ -130,7 +130,7 @@ def _bands(figure: Any, scene: Scene, segments: tuple[Segment, ...], column: int
         figure.add_trace(
             go.Scatter(
                 x=[start, end],
-                y=[f"Trial {int(scene.table.loc[one.trial, 'number'])}"] * 2,
+                y=[scene.state.trials[one.trial].title] * 2,
                 mode="lines",
                 line={"color": theme.CHAMPION if one.trial == scene.choice.champion else theme.TRIAL, "width": 12},
                 hovertemplate=f"{scene.name(one.trial)}: from {one.start:.4g}"

@@ -229,7 +229,7 @@ def vllm_rank(rank: int) -> int:
 def _readme(state: SweepState, choice: Choice, base_name: str, merge: bool, rank: int) -> str:
     trial = state.trials[str(choice.champion)]
     is_first = choice.ranking[:1] == (trial.id,)
-    title, verdict = ("Champion", "won") if is_first else (f"Trial {trial.number}", "is here")
+    title, verdict = ("Champion", "won") if is_first else (trial.title, "is here")
     merged = (
         "\n## Merged weights\n`merged/` is the base with the adapter folded in; any server loads it as a plain model:\n"
         "`vllm serve ./merged`.\n"
@@ -237,7 +237,7 @@ def _readme(state: SweepState, choice: Choice, base_name: str, merge: bool, rank
         else ""
     )
     return f"""# {title} of {state.name}
-Trial {trial.number} (`{trial.id}`), a LoRA adapter for `{base_name}`. `{CERTIFICATE}` says why it
+{trial.title} (`{trial.id}`), a LoRA adapter for `{base_name}`. `{CERTIFICATE}` says why it
 {verdict}, `{manifest.FILE_NAME}` holds the SHA-256 of every file; check both with `podium verify .`.
 
 ## Podium

@@ -37,7 +37,7 @@ class Scene:
     def name(self, trial: str) -> str:
         """A trial's name in hover texts."""
         crown = " (champion)" if trial == self.choice.champion else ""
-        return f"Trial {int(self.table.loc[trial, 'number'])}{crown}"
+        return f"{self.state.trials[trial].title}{crown}"
 
     def champion_last(self, trials: list[str]) -> list[str]:
         """``trials`` with the champion at the end, so that it is drawn on top."""

@@ -14,6 +14,8 @@ from typing import Any
 import pandas as pd
 
 from sweeps.errors import InvalidInput, Problem, nearest
+from sweeps.stages import whole_name
+from tracking.folders import folder_of, run_folders, stage_folders
 from tracking.ledger import FILE_NAME, SweepState, TrialState, read
 from tracking.meters.cost import trial_cost
 from tracking.state import DEFECTS
@@ -23,10 +25,11 @@ CURVE_METRICS = ("train/loss", "val/loss", "train/lr")
 
 
 def list_sweeps(home: Path) -> list[str]:
-    """The names of the sweeps under ``<home>/runs``, the latest started first."""
-    runs = home / "runs"
-    folders = [path.parent for path in runs.glob(f"*/{FILE_NAME}")] if runs.is_dir() else []
-    return [folder.name for folder in sorted(folders, key=lambda folder: (-_start_time(folder), folder.name))]
+    """The names of the sweeps under ``<home>/runs``, the latest started first; of a staged one that of the whole."""
+    began: dict[str, float] = {}
+    for name, folder in run_folders(home):
+        began[whole_name(name)] = max(began.get(whole_name(name), -math.inf), _start_time(folder))
+    return sorted(began, key=lambda name: (-began[name], name))
 
 
 def _start_time(folder: Path) -> float:
@@ -41,24 +44,44 @@ def _start_time(folder: Path) -> float:
 def open_sweep(name: str | None, home: Path) -> SweepState:
     """The state of a sweep by its name; of the latest by start time when ``name`` is None.
 
+    A staged sweep is its last stage, or, before that has begun, the last one that has. ``<sweep>/<stage>`` names one.
+
     Raises:
         InvalidInput: There is no such sweep; the nearest existing names are told.
     """
+    return read(run_folder(name, home))
+
+
+def run_folder(name: str | None, home: Path) -> Path:
+    """The run folder that :func:`open_sweep` reads, whose ledger may be unreadable. Raises as that does."""
     names = list_sweeps(home)
     if name is None:
         if not names:
             problem = Problem(str(home / "runs"), "no sweep here yet", "start one with `podium submit SWEEP.yaml`")
             raise InvalidInput(problem)
         name = names[0]
+    sweep, _, stage = name.partition("/")
+    stages = stage_folders(home, sweep) if sweep in names else {}
+    begun = {one: folder for one, folder in stages.items() if (folder / FILE_NAME).is_file()}
+    if stage and sweep in names:
+        if stage not in stages:
+            way = nearest(name, [f"{sweep}/{one}" for one in stages]) if stages else f"`podium status {sweep}` shows it"
+            rule = f'{sweep} has no stage "{stage}"' if stages else f"{sweep} has no stages"
+            raise InvalidInput(Problem("sweep", rule, way))
+        if stage not in begun:
+            rule = f"the stage {stage} of {sweep} has not begun"
+            raise InvalidInput(Problem("sweep", rule, f"`podium status {sweep}` shows how far it is"))
+        return begun[stage]
     if name not in names:
-        hint = nearest(name, names) if names else "there are none yet: `podium submit SWEEP.yaml` starts one"
+        every = [*names, *(one for one, _ in run_folders(home) if "/" in one)]
+        hint = nearest(name, every) if names else "there are none yet: `podium submit SWEEP.yaml` starts one"
         raise InvalidInput(Problem("sweep", f'no sweep is called "{name}" under {home / "runs"}', hint))
-    return read(home / "runs" / name)
+    return list(begun.values())[-1] if begun else folder_of(home, name)
 
 
 def swept_keys(state: SweepState) -> list[str]:
     """Every swept key by its path, in the order in which the trials name them."""
-    return list(dict.fromkeys(key for trial in state.trials.values() for key in trial.values))
+    return list(dict.fromkeys(key for trial in state.drawn.values() for key in trial.values))
 
 
 def metric_names(state: SweepState) -> list[str]:
@@ -92,7 +115,7 @@ def frame(state: SweepState) -> pd.DataFrame:
                 "pool": trial.pool,
                 "step": trial.step,
                 "max_steps": trial.max_steps,
-                **{key: trial.values.get(key) for key in keys},
+                **{key: _value(state, trial, key) for key in keys},
                 **{name: metrics.get(name, math.nan) for name in names},
                 "seconds": _seconds(trial),
                 "adapter": trial.adapter,
@@ -101,6 +124,17 @@ def frame(state: SweepState) -> pd.DataFrame:
     columns = ["trial", *TRIAL_COLUMNS, *keys, *names, "seconds", "adapter"]
     table = pd.DataFrame(rows, columns=columns).set_index("trial")
     return table.astype(dict.fromkeys([*names, "seconds"], float) | {"adapter": object})
+
+
+def _value(state: SweepState, trial: TrialState, key: str) -> Any:
+    """A swept value; an adapter of an earlier stage by the trial that left it. A trial of that stage has none here."""
+    if trial.stage is not None:
+        return None
+    value = trial.values.get(key)
+    if key != "start.adapter" or not isinstance(value, str):
+        return value
+    left = next((name for name in state.starts if name in Path(value).parts), None)
+    return state.starts[left].label if left else value
 
 
 def _seconds(trial: TrialState) -> float:

@@ -27,7 +27,7 @@ def importance(state: SweepState, rule: Rule) -> Importance | str:
 
     fANOVA needs every key in every trial; where a key is missing in some (it hung on a condition), PED-ANOVA is used.
     """
-    table = frame(state)
+    table = frame(state).loc[list(state.drawn)]  # what a stage starts from has values of another space
     measured = table[table[rule.metric].notna()] if rule.metric in table else table.iloc[:0]
     if len(measured) < MIN_TRIALS:
         return f"Too few trials to tell: {len(measured)} have {rule.metric}, {MIN_TRIALS} are needed."

@@ -28,9 +28,9 @@ def limits_in_words(state: SweepState) -> list[str]:
 def timed(state: SweepState, choice: Choice) -> dict[str, tuple[str, Evaluation]]:
     """Who was timed, by arm, with what people call it: what there was before, then the champion, then other trials."""
     trials = sorted(state.trials.values(), key=lambda trial: (trial.id != choice.champion, trial.number))
-    words = {trial.id: f"Trial {trial.number}" for trial in trials}
+    words = {trial.id: trial.title for trial in trials}
     if choice.champion is not None:
-        words[choice.champion] = f"Champion, trial {state.trials[choice.champion].number}"
+        words[choice.champion] = f"Champion, {state.trials[choice.champion].label}"
     found = {}
     for arm, label in {**standing(state), **words}.items():
         for one in state.evaluations_of(arm):

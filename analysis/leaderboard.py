@@ -15,7 +15,7 @@ from analysis.plain import plain, records
 from analysis.rule import ACCURACY, CHANGE, LOSS, QUALITY, Mode, Rule, effective_rule
 from analysis.ways import other_ways
 from sweeps.metrics import warning
-from tracking.ledger import SweepState
+from tracking.ledger import SweepState, TrialState
 
 _LATENCY = ("latency/formulation_p50_s", "latency/formulation_p95_s", "latency/agent_p95_s", "latency/ttft_p95_s")
 _COST = ("cost/usd", "cost/gpu_s", "cost/usd_per_1k_requests")
@@ -31,6 +31,7 @@ class Leaderboard:
         table: Columns ``rank number id state qualified objective``, metrics by name, the swept values by path, and
             ``failed`` (why a trial does not qualify), and ``warning`` (what its figures warn of) where there is any.
             ``rank`` is null for trials that do not qualify; ties share one.
+            In a sweep of several stages ``stage`` is the one that has trained a trial, and ``number`` its number there.
             After a search by several metrics ``front`` marks the qualified trials that no other beats in all of them.
         swept: The columns that are swept keys.
         arms: What was there before the sweep and was measured on dev, the base and the incumbent, and trials that were
@@ -67,8 +68,9 @@ def leaderboard(state: SweepState, rule: Rule | None = None) -> Leaderboard:
     table = pd.DataFrame(
         {
             "rank": pd.array(_ranks(rule, [verdicts[trial] for trial in ordered]), dtype="Int64"),
-            "number": facts["number"].to_numpy(),
+            "number": [_number(state.trials[trial]) for trial in ordered],
             "id": ordered,
+            **_stages(state, ordered),
             "state": facts["state"].to_numpy(),
             "qualified": [verdicts[trial].qualified for trial in ordered],
             "objective": [math.nan if (value := verdicts[trial].objective) is None else value for trial in ordered],
@@ -84,6 +86,16 @@ def leaderboard(state: SweepState, rule: Rule | None = None) -> Leaderboard:
         table["warning"] = warnings
     table["failed"] = [list(verdicts[trial].failures) for trial in ordered]
     return Leaderboard(rule, note, table, tuple(keys), tuple(_arms(state)))
+
+
+def _number(trial: TrialState) -> int:
+    return trial.number if trial.stage is None else trial.stage_number
+
+
+def _stages(state: SweepState, ordered: list[str]) -> dict[str, list[str]]:
+    """The column that says which stage has trained a trial, in a sweep of several."""
+    own = (state.facts.get("stage") or {}).get("name")
+    return {"stage": [state.trials[trial].stage or own for trial in ordered]} if own else {}
 
 
 def _arms(state: SweepState) -> Iterator[dict[str, Any]]:

@@ -22,6 +22,8 @@ from analysis.report_tables import (
     leaderboard_table,
     pairwise_tables,
     shown,
+    stages_table,
+    steps_table,
     ways_table,
     when,
 )
@@ -73,6 +75,8 @@ def render(state: SweepState, choice: Choice) -> str:
         facts=_facts(state),
         champion=_champion(state, choice),
         comparison=comparison_table(state, choice),
+        stages=stages_table(state),
+        steps=steps_table(state),
         instrument=instrument_table(state),
         ways=ways_table(state),
         latency=latency_tables(scene),
@@ -101,7 +105,9 @@ def _given(state: SweepState) -> Iterator[str]:
         elif isinstance(value, str):
             yield from (value, shorten(value))
 
-    yield from words([state.name, state.reason, state.spec, [cost.pool for cost in state.costs]])
+    yield from words(
+        [state.name, state.reason, state.facts.get("stage"), state.spec, [cost.pool for cost in state.costs]]
+    )
     yield from words([state.facts.get("pools"), state.facts.get("serving")])  # sources of prices
     yield from limits_in_words(state)
     for trial in state.trials.values():
@@ -113,9 +119,9 @@ def _usd(value: float) -> str:
 
 
 def _facts(state: SweepState) -> list[tuple[str, str]]:
-    counts = Counter(str(trial.state) for trial in state.trials.values())
+    counts = Counter(str(trial.state) for trial in state.drawn.values())
     trials = ", ".join(f"{count} {name.lower()}" for name, count in sorted(counts.items()))
-    facts = [("Started", when(state.started)), ("Trials", f"{len(state.trials)} ({trials})" if trials else "none yet")]
+    facts = [("Started", when(state.started)), ("Trials", f"{len(state.drawn)} ({trials})" if trials else "none yet")]
     if state.ended:
         facts.append(("Took", _duration(state.ended - state.started)))
     spent = summary(state)
@@ -152,7 +158,7 @@ def _champion(state: SweepState, choice: Choice) -> dict[str, Any]:
     assert objective is not None, "a champion is measured"
     return {
         "heading": _heading(state, choice),
-        "title": f"Trial {trial.number}",
+        "title": trial.title,
         "result": (choice.rule.metric, number(_result(choice, objective))),
         "subtitle": rule,
         "why": [*choice.why, _how_sure(state, choice), *_changes(state, trial)],

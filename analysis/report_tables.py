@@ -18,6 +18,7 @@ from analysis.plain import plain
 from analysis.report_figures import drawn
 from analysis.rule import JSON_VALID, QUALITY, RETRIEVAL, SCORE
 from analysis.scales import label, number
+from analysis.stages import stages_of, steps
 from analysis.ways import other_ways
 from tracking.ledger import SweepState
 from tracking.meters.instrument import CLEAN
@@ -80,7 +81,7 @@ def comparison_table(state: SweepState, choice: Choice) -> dict[str, Any]:
     names = list(dict.fromkeys([*first, *names]))[:5]
     rows = []
     for record in table.to_dict("records"):
-        arm = record["label"] + (f" (trial {record['number']})" if record["arm"] in state.trials else "")
+        arm = record["label"] + (f" ({state.trials[record['arm']].label})" if record["arm"] in state.trials else "")
         cells = [_cell(arm, text=True), *(_cell(record[name]) for name in names), _cell(record["n"] or None)]
         rows.append({"css": "won" if record["role"] == "champion" else "", "title": "", "cells": cells})
     return {
@@ -129,6 +130,32 @@ def ways_table(state: SweepState) -> dict[str, Any] | None:
         )
     heads = ("answered", f"{found[0].metric} as measured", "in this way", "interval of the difference", "n")
     return _table(heads, rows, 1)
+
+
+def stages_table(state: SweepState) -> dict[str, Any] | None:
+    """The stages of the sweep with what each chose and spent; None for a plain sweep."""
+    rows = []
+    for stage in stages_of(state):
+        told = stage.to_dict()
+        cells = [_cell(told[key], text=True) for key in ("stage", "status")]
+        cells += [_cell(told.get("method"), text=True), _cell(told["num_trials"]), _cell(told.get("label"), text=True)]
+        rows.append({"css": "", "title": told.get("reason") or "", "cells": [*cells, _cell(told["usd"])]})
+    return _table(("stage", "status", "method", "trials", "champion", "US$"), rows, 3) if rows else None
+
+
+def steps_table(state: SweepState) -> dict[str, Any] | None:
+    """From the base to the champion on the challenge set; None for a plain sweep, or where that was not read."""
+    rows = []
+    for step in steps(state):
+        cells = [_cell(step.label, text=True), _cell(step.n), _cell(step.mean), _cell(_interval(step.interval))]
+        cells += [_cell(step.gain), _cell(_interval(step.gain_interval)), _cell(step.verdict, text=True)]
+        rows.append({"css": "", "title": step.words, "cells": cells})
+    heads = ("", "n", "mean", "interval", "over the one before", "interval of that", "verdict")
+    return _table(heads, rows, 1) if rows else None
+
+
+def _interval(interval: tuple[float, float] | None) -> str | None:
+    return f"{number(interval[0])} to {number(interval[1])}" if interval else None
 
 
 def latency_tables(scene: Scene) -> dict[str, Any] | None:

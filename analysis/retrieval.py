@@ -135,7 +135,7 @@ def _labels(state: SweepState) -> dict[str, str]:
     words = dict(standing(state))
     for trial, name in ((default_trial(state), "Default recipe"), (choose(state).champion, "Champion")):
         if trial is not None:
-            words[trial] = f"{name} (trial {state.trials[trial].number})"
+            words[trial] = f"{name} ({state.trials[trial].label})"
     return words
 
 

@@ -32,10 +32,10 @@ def serving_costs(state: SweepState, choice: Choice, traffic: Traffic, pool: Poo
     """
     labels = {arm: label for arm, label in standing(state).items() if arm != BASE_SCHEMA}
     if choice.champion is not None:
-        labels[choice.champion] = f"Champion, trial {state.trials[choice.champion].number}"
+        labels[choice.champion] = f"Champion, {state.trials[choice.champion].label}"
     for trial in state.trials.values():
         if any(one.split == "latency" for one in trial.evaluations):
-            labels.setdefault(trial.id, f"Trial {trial.number}")
+            labels.setdefault(trial.id, trial.title)
     costs = {arm: _cost(state, arm, traffic, pool) for arm in labels}
     against = baseline(state)
     return [Served(arm, labels[arm], costs[arm], _change(arm, against, costs)) for arm in labels]

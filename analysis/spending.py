@@ -202,7 +202,7 @@ def _part(state: SweepState, arm: str, rate: Mapping[str, float]) -> Part:
     by_kind["idle"] = math.fsum(entry.unit_s * rate.get(entry.pool, 0.0) for entry in mine)
     judge = judge_tokens(evaluations_of(state, arm)).usd
     trial = state.every_trial.get(arm)
-    label = f"trial {trial.number}" if trial else _CALLED.get(arm, arm)
+    label = trial.label if trial else _CALLED.get(arm, arm)
     usd = math.fsum(by_kind.values()) + (judge or 0.0)
     return Part(arm, label, by_kind, judge, usd, math.fsum(entry.unit_s for entry in mine))
 

@@ -10,6 +10,7 @@ from typing import Any
 from analysis import manifest
 from analysis.decision.bootstrap import estimate
 from analysis.export import ADAPTER, CERTIFICATE, ITEMS, MERGED
+from recipes.files import sha256_of
 from sweeps.errors import InvalidInput, PodiumError, Problem, VerificationFailed
 
 TOLERANCE = 0.02  # of the mean score: two machines may round a few tokens of a greedy answer differently
@@ -99,7 +100,8 @@ def inspect(
 ) -> Report:
     """Make every check of a bundle and report them all.
 
-    ``files`` (against the manifest) comes first; nothing else is opened when it fails. Then ``base`` (the same
+    ``files`` (against the manifest) comes first; nothing else is opened when it fails. Then, of a sweep in stages,
+    ``lineage`` (every stage is told, and the last made this adapter), ``base`` (the same
     content as certified), ``adapter`` (loads in plain PEFT, every tensor finite and in place), ``merged`` (the
     same logits as the adapter, where there are merged weights) and ``score``: the stored items are answered and scored
     again; the score must lie within the interval of the stored scores, and the answers must be those stored but for a
@@ -134,6 +136,8 @@ def _checks(
         "files", True, f"{len(json.loads((bundle / manifest.FILE_NAME).read_bytes())['files'])} files as written"
     )
     proof = json.loads((bundle / CERTIFICATE).read_bytes())
+    if proof.get("lineage"):
+        yield check_lineage(bundle, proof)
     if base is None or not base.is_dir():
         why = "no base model was given" if base is None else f"{base} is no folder"
         needed = f"{why}; give the local folder of {proof['base']['name']}"
@@ -147,6 +151,32 @@ def _checks(
     yield from _check_model(bundle, base, proof)
     yield from _check_score(bundle, proof, rescore)
     yield from _check_elsewhere(bundle, proof, elsewhere)
+
+
+LINEAGE = (
+    *("stage", "recipe", "method", "trial", "values", "adapter_sha256"),
+    *("data", "data_identity", "dev", "cost", "code_commit"),
+)
+"""What a certificate says of every stage that had a part in its adapter."""
+
+
+def check_lineage(bundle: Path, proof: dict[str, Any]) -> Check:
+    """Whether the stages of a certificate are whole, and the last of them made this adapter and no other."""
+    lineage = proof["lineage"]
+    if not isinstance(lineage, list) or not all(isinstance(entry, dict) for entry in lineage):
+        return Check("lineage", False, "it is no list of stages")
+    lacking = [f"{entry.get('stage', '?')} lacks {key}" for entry in lineage for key in LINEAGE if key not in entry]
+    if lacking:
+        return Check("lineage", False, "; ".join(lacking))
+    last = lineage[-1]
+    if last["trial"] != proof["trial"]["id"]:
+        return Check("lineage", False, f"it ends with trial {last['trial']}, not with {proof['trial']['id']}")
+    found = sha256_of(bundle / ADAPTER[0])
+    if last["adapter_sha256"] != found:
+        told = str(last["adapter_sha256"])
+        return Check("lineage", False, f"it ends with the adapter {told[:12]}…, but the bundle holds {found[:12]}…")
+    steps = " → ".join(f"{entry['stage']} ({entry['method']}, trial {entry['trial']})" for entry in lineage)
+    return Check("lineage", True, f"{steps}: the last adapter is the bundle's")
 
 
 def check_base(base: Path, proof: dict[str, Any]) -> Check:

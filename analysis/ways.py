@@ -57,7 +57,7 @@ def other_ways(state: SweepState) -> list[Way]:
         if trial is None or other is None or measured is None or other.n != measured.n:
             continue
         values = measured.metrics.get(metric), other.metrics.get(metric)
-        label, interval = f"Trial {trial.number}, {WORDS[suffix]}", _difference(state, measured, other, metric)
+        label, interval = f"{trial.title}, {WORDS[suffix]}", _difference(state, measured, other, metric)
         found.append(Way(arm, trial.id, label, metric, other.n, *values, interval))
     return found
 

@@ -55,7 +55,7 @@ def make_agenda(ledger: Ledger, sweep: Sweep, refused: Callable[[Trial], str | N
     state = ledger.read()
     is_new = len(state.sessions) < 2 or state.versions[-1].t > state.sessions[-2].began
     known, train, evaluate = [], [], []
-    for one in sorted(state.trials.values(), key=lambda trial: trial.number):
+    for one in sorted(state.drawn.values(), key=lambda trial: trial.number):
         trial = make_trial(sweep, one.number, one.values, one.repeat)
         write_settings(state.folder, trial)
         trained = one.adapter is not None and checkpoints.latest(state.folder / "trials" / one.id) is None
@@ -77,7 +77,7 @@ def make_agenda(ledger: Ledger, sweep: Sweep, refused: Callable[[Trial], str | N
                 ledger.append("state", trial=one.id, state=State.PENDING)
         metrics = None if failed else measured(state, one)
         known.append(Known(trial, metrics, open=takes_up))
-    number = max((trial.number for trial in state.every_trial.values()), default=-1) + 1
+    number = max((trial.number for trial in state.every_trial.values() if trial.stage is None), default=-1) + 1
     return Agenda(tuple(known), tuple(train), tuple(evaluate), number)
 
 

@@ -54,8 +54,9 @@ class Arms:
     @cached_property
     def rounds(self) -> tuple[Round, ...]:
         """On how many dev items who is judged; see ``contenders``."""
-        spec = self._built.sweep.spec
-        return rounds_of(spec.champion, spec.search.num_trials, self._evaluate.dev)
+        spec, place = self._built.sweep.spec, self._built.place
+        num_trials = spec.search.num_trials + (len(place.starts) if place else 0)
+        return rounds_of(spec.champion, num_trials, self._evaluate.dev)
 
     def rows(self, split: str) -> Path:
         """The rows of a split."""
@@ -63,7 +64,7 @@ class Arms:
 
     def groups(self, split: str) -> dict[str, str]:
         """The group of every item of a split; nothing where the data have none."""
-        name = self._built.sweep.settings["data"]["group"]
+        name = self._built.judged["group"]
         if name is None:
             return {}
         return {item_of(row, at).id: canonical(row[name]) for at, row in enumerate(read_rows(self.rows(split), None))}
@@ -87,6 +88,8 @@ class Arms:
         """The dev evaluation of a trial, if it was made as the sweep now says, on the items of any round."""
         found = next((one for one in trial.evaluations if one.split == "dev"), None)
         limits = [None, *(one.stop for one in self.rounds[1:])]
+        if trial.stage is not None and found is not None:  # that stage may have had rounds of other lengths
+            limits.append(found.n)
         ids = (self.trial_job(trial.id, "dev", limit).id for limit in limits)
         return found if found is not None and found.id in ids else None
 
@@ -210,7 +213,7 @@ class Arms:
 
 def answer_schema(built: Built) -> dict[str, Any] | None:
     """The JSON schema of a sweep's answers; see ``launchers.schemas``."""
-    return schema_of(built.sweep.spec.evaluate.json_schema, built.sweep.settings["data"]["builtin"], built.base_dir)
+    return schema_of(built.sweep.spec.evaluate.json_schema, built.judged["builtin"], built.base_dir)
 
 
 def evaluation_files(built: Built) -> dict[str, str]:

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from launchers import home
 from launchers.halt import Halt
+from launchers.place import Place
 from sweeps.schema import Budget
-from tracking.ledger import SweepState
+from tracking.ledger import FILE_NAME, SweepState, read
 
 TRIALS_SHARE = 0.9  # of a budget goes to trials; the rest is kept for evaluation and export
 
@@ -23,6 +25,18 @@ class Spending:
         work = [entry for entry in state.costs if entry.what is None and entry.kind != "idle"]
         wall_s = sum(session.seconds for session in state.sessions[:-1])
         return cls(sum(entry.usd for entry in work), sum(entry.unit_s for entry in work), wall_s)
+
+    def with_earlier(self, place: Place) -> "Spending":
+        """With what the earlier stages of the whole have spent, in all of their sessions."""
+        usd, unit_s, wall_s = self.usd, self.unit_s, self.wall_s
+        for name in place.names[: place.number]:
+            folder = home.run_folder(f"{place.sweep}/{name}")
+            if (folder / FILE_NAME).is_file():
+                state = read(folder)
+                one = Spending.of(state)
+                usd, unit_s = usd + one.usd, unit_s + one.unit_s
+                wall_s += sum(session.seconds for session in state.sessions)
+        return Spending(usd, unit_s, wall_s)
 
     def check(self, budget: Budget, usd: float, unit_s: float, wall_s: float, halt: Halt) -> None:
         """Halt the sweep where, with so much of this session, the trials' share of a limit is spent."""

@@ -7,10 +7,11 @@ from typing import Any
 
 from launchers import home
 from launchers.incumbent import InUse, find
+from launchers.place import Place
 from launchers.pools import pools_beside
 from recipes import objects
 from recipes.compose import compose, typed
-from recipes.data.splits import SplitRows
+from recipes.data.splits import SPLITS, SplitRows, prompt_of
 from recipes.facts import key_facts, recipe_facts
 from recipes.schema import Base
 from sweeps.design_points import planned_points
@@ -36,6 +37,12 @@ class Built:
     overrides: tuple[str, ...]
     incumbent: InUse | None = None
     serving: Pool | None = None  # what the champion is to be served on; None without ``traffic``
+    place: Place | None = None  # among the stages of a whole; None for a plain sweep
+
+    @property
+    def judged(self) -> dict[str, Any]:
+        """The ``data`` block that the dev and challenge rows are of."""
+        return (self.place and self.place.data) or self.sweep.settings["data"]  # type: ignore[no-any-return]
 
 
 def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_dir: Path | None = None) -> Built:
@@ -50,12 +57,42 @@ def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_
     Raises:
         InvalidInput: With all that is wrong with the sweep, each with its line.
     """
-    loaded, settings, base_dir = composed(path, overrides, base_dir)
+    return build_loaded(read_plain(path, overrides), path, overrides, yes=yes, base_dir=base_dir)
+
+
+def read_plain(path: Path, overrides: Sequence[str] = ()) -> LoadedSpec:
+    """Read a sweep that has no stages. Arguments and errors are those of :func:`build`."""
+    loaded = read_spec(path, overrides)
+    if "stages" in loaded.source.values:
+        rule = "has stages, and this is for a sweep without"
+        raise InvalidInput(loaded.problem(("stages",), rule, "give one stage's blocks as a sweep of their own"))
+    return loaded
+
+
+def build_loaded(
+    loaded: LoadedSpec,
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    yes: bool = False,
+    base_dir: Path | None = None,
+    place: Place | None = None,
+) -> Built:
+    """:func:`build` what was read already.
+
+    Args:
+        place: Among the stages of a whole.
+    """
+    base_dir = base_dir or path.resolve().parent
+    settings = composed(loaded, base_dir)
     loaded = replace(loaded, problems=(*loaded.problems, *_check_files(loaded, base_dir)))
     try:
         facts, rows = recipe_facts(settings, base_dir, home.cache_folder(), written_starts(loaded))
     except InvalidInput as error:
         raise loaded.error(*(_at_its_line(loaded, problem) for problem in error.problems)) from None
+    if place is not None and place.rows is not None:
+        rows = _judged_alike(loaded, rows, place.rows)
+        facts = replace(facts, data_identity=rows.identity)
     pools = pools_beside(base_dir, loaded.source.values.get("prices"))
     sweep = resolve(loaded, facts, pools, yes=yes)
     _refuse_swept(loaded, sweep)
@@ -77,12 +114,12 @@ def build(path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_
         written = [pool.name for pool in sweep.pools]
         raise loaded.error(loaded.problem(("pools",), f"{rule}, but got {', '.join(written)}", "write two sweeps"))
     _check_recipes(loaded, sweep)
-    _check_guided(loaded, sweep)
+    _check_guided(loaded, sweep, place)
     incumbent = _incumbent(loaded, sweep, base_dir)
     text = path.read_text(encoding="utf-8")
     traffic = sweep.spec.traffic
     serving = (pools[traffic.pool] if traffic.pool else sweep.pools[0]) if traffic else None
-    return Built(sweep, rows, sweep.pools, base_dir, text, tuple(overrides), incumbent, serving)
+    return Built(sweep, rows, sweep.pools, base_dir, text, tuple(overrides), incumbent, serving, place)
 
 
 def _ours_alone(sweep: Sweep) -> str:
@@ -93,10 +130,33 @@ def _ours_alone(sweep: Sweep) -> str:
     return "on from a start.adapter" if starts else ""
 
 
-def _check_guided(loaded: LoadedSpec, sweep: Sweep) -> None:
+def _judged_alike(loaded: LoadedSpec, rows: SplitRows, first: SplitRows) -> SplitRows:
+    """A later stage's rows: its own to train on, and those that all stages are judged on.
+
+    Raises:
+        InvalidInput: A prompt to train on is one to be judged on.
+    """
+    judged = {prompt_of(row): split for split in ("dev", "challenge") for row in first.rows[split]}
+    taught = [(split, at, row) for split in ("train", "validation") for at, row in enumerate(rows.rows[split], start=1)]
+    both = [(split, at, row) for split, at, row in taught if prompt_of(row) in judged]
+    if both:
+        split, at, row = both[0]
+        asked = next((one["content"] for one in row["messages"] if one["role"] == "user"), "")
+        more = f", and {len(both) - 1} more of its rows" if len(both) > 1 else ""
+        rule = f"row {at} of its {split} rows asks {asked[:60]!r}, which is in {judged[prompt_of(row)]} too{more}"
+        way = "all stages are judged on the first one's dev and challenge rows: take these out of the data"
+        key = next((one for one in ("data.path", "data.builtin") if one in loaded.source.block("set")), None)
+        raise loaded.error(loaded.problem(("set", key) if key else ("recipe",), rule, way))
+    kept = {split: rows if split in ("train", "validation") else first for split in SPLITS}
+    return SplitRows(
+        {split: of.rows[split] for split, of in kept.items()}, {one: of.sha256[one] for one, of in kept.items()}
+    )
+
+
+def _check_guided(loaded: LoadedSpec, sweep: Sweep, place: Place | None) -> None:
     """Answers can be forced into a schema only where there is one."""
     evaluate, serving = sweep.spec.evaluate, sweep.spec.serving
-    if evaluate.json_schema or sweep.settings["data"]["builtin"]:
+    if evaluate.json_schema or ((place and place.data) or sweep.settings["data"])["builtin"]:
         return
     asked = {
         ("serving", "guided"): serving.guided,
@@ -108,15 +168,8 @@ def _check_guided(loaded: LoadedSpec, sweep: Sweep) -> None:
         raise loaded.error(*problems)
 
 
-def composed(
-    path: Path, overrides: Sequence[str] = (), base_dir: Path | None = None
-) -> tuple[LoadedSpec, dict[str, Any], Path]:
-    """The sweep's YAML, its recipe with the inputs that are set in it, and what relative paths are taken from.
-
-    No rows are read. Arguments and errors are those of :func:`build`.
-    """
-    loaded = read_spec(path, overrides)
-    base_dir = base_dir or path.resolve().parent
+def composed(loaded: LoadedSpec, base_dir: Path) -> dict[str, Any]:
+    """The sweep's recipe with the inputs that are set in its YAML; no rows are read. Errors are those of :func:`build`."""
     raw = loaded.source.values
     recipe = raw.get("recipe")
     if not isinstance(recipe, str):
@@ -128,7 +181,7 @@ def composed(
             *(loaded.problem(("recipe",), _with_place(problem), problem.hint) for problem in error.problems)
         ) from None
     _apply_inputs(settings, raw.get("set"))
-    return loaded, settings, base_dir
+    return settings
 
 
 def _incumbent(loaded: LoadedSpec, sweep: Sweep, base_dir: Path) -> InUse | None:

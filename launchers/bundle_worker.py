@@ -68,7 +68,8 @@ def export_bundle(folder: Path, to: Path, trial: str, merge: bool, numbered: boo
 def answers_of(state: SweepState, recipe: Recipe) -> dict[str, Any]:
     """How the champion answered when it was measured, and so should when it is served."""
     base_dir, spec = Path(state.facts["base_dir"]), state.spec
-    schema = schema_of((spec.get("evaluate") or {}).get("schema"), recipe.data.builtin, base_dir)
+    builtin = state.facts["judged"]["builtin"] if "judged" in state.facts else recipe.data.builtin
+    schema = schema_of((spec.get("evaluate") or {}).get("schema"), builtin, base_dir)
     guided = bool((spec.get("serving") or {}).get("guided"))
     return {"guided": guided, "schema": schema, "max_new_tokens": recipe.generate.max_new_tokens}
 

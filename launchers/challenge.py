@@ -36,11 +36,12 @@ def read_challenge(
         choice: By dev; has a champion.
     """
     state = ledger.read()
-    rule = frozen_rule(choice.rule, choice.ranking, standing, confirm)
+    rule = frozen_rule(choice.rule, choice.ranking, standing, confirm, tuple(state.starts))
     if confirm.top == 0:
         assert isinstance(rule, str)
         return rule
-    shown = [default_trial(state), median_trial(state, choice.rule)]  # for the table; the rule does not know them
+    # For the table; the rule knows of them the best start alone, where it qualifies.
+    shown = [default_trial(state), median_trial(state, choice.rule), *list(state.starts)[:1]]
     top = choice.ranking[: confirm.top]
     trials = dict.fromkeys(trial for trial in (*top, *shown) if trial and state.trials[trial].adapter)
     jobs = [arms.job(arm, "challenge") for arm in standing]

@@ -9,18 +9,23 @@ from collections.abc import Iterator
 import typer
 
 from launchers import home
+from tracking.folders import run_folders
 from tracking.ledger import FILE_NAME
 
 Offer = tuple[str, str]  # what is inserted, and what is told beside it in zsh and fish
 
 
 def sweep_names(incomplete: str) -> list[Offer]:
-    """Sweeps of the home, the one that was written last first."""
+    """Sweeps of the home and their stages, what was written last first."""
     try:
-        ledgers = [(path.stat().st_mtime, path.parent.name) for path in home.home().glob(f"runs/*/{FILE_NAME}")]
+        ledgers = [((path / FILE_NAME).stat().st_mtime, name) for name, path in run_folders(home.home())]
     except OSError:
         return []
-    return [(name, "a sweep") for _, name in sorted(ledgers, reverse=True) if name.startswith(incomplete)]
+    names = [name for _, name in sorted(ledgers, reverse=True)]
+    begun = [name.partition("/")[0] for name in names]  # a staged sweep has its name before its last stage has begun
+    offers = [name for pair in zip(begun, names, strict=True) for name in pair]
+    told = {name: "a stage" if "/" in name else "a sweep" for name in offers}
+    return [(name, what) for name, what in told.items() if name.startswith(incomplete)]
 
 
 def trial_names(ctx: typer.Context, incomplete: str) -> list[Offer]:

@@ -63,15 +63,15 @@ def given(data: str) -> Iterator[Given]:
 
 @contextmanager
 def _of_sweep(path: Path) -> Iterator[Given]:
-    from launchers.build import composed
+    from launchers.build import composed, read_plain
     from launchers.schemas import schema_of
     from recipes.compose import typed
     from recipes.data.split_files import is_split
     from recipes.data.splits import numbered_rows
     from recipes.data.stream import Source, opened
 
-    loaded, settings, base_dir = composed(path)
-    recipe = typed(settings)
+    loaded, base_dir = read_plain(path), path.resolve().parent
+    recipe = typed(composed(loaded, base_dir))
     named = loaded.source.block("evaluate").get("schema")
     try:
         schema = schema_of(named if isinstance(named, str) else None, recipe.data.builtin, base_dir)

@@ -17,8 +17,14 @@ LOOK_S = 0.2
 START_LIMIT_S = 120.0
 
 
-def detach(built: Built, arguments: list[str], *, retry: bool = False) -> int:
+def detach(built: Built, arguments: list[str], *, retry: bool = False, whole: str | None = None) -> int:
     """Start ``podium ARGUMENTS`` in the background; return when it has taken the sweep up, or has ended.
+
+    Args:
+        built: The sweep; of a staged one, the stage that is to run first.
+        arguments: Of the command.
+        retry: Whether failed trials are to be run again.
+        whole: The name of the staged sweep that it is of.
 
     Returns:
         The exit code: 0 when it runs; its own, with what it said, when it has ended already.
@@ -27,17 +33,18 @@ def detach(built: Built, arguments: list[str], *, retry: bool = False) -> int:
         InvalidInput: The sweep runs, and is another, or is to be retried.
         PodiumError: It neither takes the sweep up nor ends. It is ended then.
     """
-    name = built.sweep.spec.name
-    folder = home.run_folder(name)
+    name = whole or built.sweep.spec.name
+    folder = home.run_folder(built.sweep.spec.name)
     if is_open(folder):
         refuse_a_change(built, folder)
         if retry:
             raise InvalidInput(Problem(name, "it is running", "retry it when it has ended"))
-        _tell(name, folder, _wait_for_session(folder, 0))
+        _tell(name, home.run_folder(name), _wait_for_session(folder, 0))
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     sessions = len(_state(folder).sessions) if (folder / FILE_NAME).exists() else 0
-    log = folder / home.DRIVER_LOG
+    log = home.run_folder(name) / home.DRIVER_LOG
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         begun = file.tell()
         process = subprocess.Popen(
@@ -57,7 +64,7 @@ def detach(built: Built, arguments: list[str], *, retry: bool = False) -> int:
     if code is None and state is not None:
         if state.sessions[-1].pid != process.pid:
             process.terminate()  # another one was quicker
-        _tell(name, folder, state)
+        _tell(name, home.run_folder(name), state)
         return 0
     with log.open("rb") as file:
         file.seek(begun)

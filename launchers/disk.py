@@ -10,17 +10,20 @@ import shutil
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from analysis.champion import choose, default_trial
+from analysis.stages import stages_of
 from launchers.events import events
 from launchers.halt import PAUSING
 from sweeps.errors import PodiumError
-from tracking.ledger import FILE_NAME, Ledger, LedgerLocked, State, SweepState, is_open, read
+from sweeps.stages import whole_name
+from tracking.folders import STAGES, folder_of, run_folders
+from tracking.ledger import Ledger, LedgerLocked, State, SweepState, is_open, read
 
 FREED = "adapter.freed"  # in a trial's folder, where its adapter was
 YOUNG_S = 3600.0  # what is younger may belong to a command that is at work
@@ -83,8 +86,9 @@ def survey(home: Path, adapters: bool = False) -> list[Usage]:
     Args:
         adapters: Also give up adapters of trials that are neither champion, nor exported, nor near the top.
     """
-    names = sorted(path.parent.name for path in home.glob(f"runs/*/{FILE_NAME}"))
-    usages = [usage for name in names for usage in _sweep(home / "runs" / name, adapters)]
+    folders = dict(run_folders(home))
+    names = sorted({whole_name(name) for name in folders})
+    usages = [usage for name, folder in folders.items() for usage in _sweep(name, folder, adapters)]
     bundles: dict[str | None, Usage] = {}
     for folder in _children(home / "champions"):
         if DRAFT.match(folder.name):
@@ -93,7 +97,7 @@ def survey(home: Path, adapters: bool = False) -> list[Usage]:
         owner = max(owners, key=len, default=None)
         bundles.setdefault(owner, Usage(owner, "bundles")).size += size_of(folder)
     usages += bundles.values()
-    usages += [_data(home, names), _downloads(home), _drafts(home), *_mlflow(home), *_rest(home)]
+    usages += [_data(home, folders), _downloads(home), _drafts(home), *_mlflow(home), *_rest(home)]
     return [usage for usage in usages if usage.size]
 
 
@@ -116,18 +120,21 @@ def kind_of(place: Path) -> str:
     return "logs" if place.suffix == ".log" else "records"
 
 
-def _sweep(folder: Path, adapters: bool) -> list[Usage]:
+def _sweep(name: str, folder: Path, adapters: bool) -> list[Usage]:
     kinds: dict[str, Usage] = {}
     for path, size in _files(folder):
-        kind = kind_of(path.relative_to(folder))
-        kinds.setdefault(kind, Usage(folder.name, kind)).size += size
+        place = path.relative_to(folder)
+        if len(place.parts) > 2 and place.parts[0] == STAGES:  # an earlier stage's, which is looked at by itself
+            continue
+        kind = kind_of(place)
+        kinds.setdefault(kind, Usage(name, kind)).size += size
     try:
         state = read(folder)
     except UNREADABLE as error:
         for usage in kinds.values():
             usage.note = f"stays: {error}"
         return list(kinds.values())
-    if is_open(folder):
+    if is_open(folder) or is_open(_whole(name, folder) / STAGES):
         for usage in kinds.values():
             usage.note = "stays: the sweep is running"
         return list(kinds.values())
@@ -144,9 +151,16 @@ def _sweep(folder: Path, adapters: bool) -> list[Usage]:
     return list(kinds.values())
 
 
+def _whole(name: str, folder: Path) -> Path:
+    """The run folder of the whole sweep."""
+    return folder.parents[1] if "/" in name else folder
+
+
 def scratch(folder: Path) -> list[Path]:
     """What was being written in a run folder when its writer was ended: none of it was ever read."""
-    places = [path.relative_to(folder) for path in (*folder.glob("trials/*/scratch-*"), *folder.rglob("*.part"))]
+    found = (*folder.glob("trials/*/scratch-*"), *folder.rglob("*.part"))
+    places = [path.relative_to(folder) for path in found]
+    places = [place for place in places if place.parts[0] != STAGES]  # an earlier stage has its own
     return [folder / place for place in places if not any(parent in places for parent in place.parents)]
 
 
@@ -185,27 +199,33 @@ def _adapters(state: SweepState) -> tuple[list[Path], str]:
     waiting = any(trial.halted or trial.state is State.PAUSED for trial in state.trials.values())
     if state.ended is None or state.status in PAUSING or waiting:
         return [], "stay: the sweep can be resumed"
-    keep = keepers(state)
+    keep = keepers(state) | _started_from(state)
     paths = [
         state.folder / trial.adapter
         for trial in state.every_trial.values()
-        if trial.adapter and trial.id not in keep and (state.folder / trial.adapter).is_dir()
+        if trial.adapter and trial.id not in keep and trial.stage is None and (state.folder / trial.adapter).is_dir()
     ]
     if not paths:
         return [], "stay: all are of the champion, of exports, or near the top"
     return paths, "lost: these trials cannot be exported or evaluated again; their scores and answers stay"
 
 
-def _data(home: Path, sweeps: Iterable[str]) -> Usage:
+def _started_from(state: SweepState) -> set[str]:
+    """Trials that later stages start from, in any of their versions."""
+    others = [stage.state for stage in stages_of(state) if stage.state is not None]
+    return {trial.id for other in others for trial in other.every_trial.values() if trial.stage is not None}
+
+
+def _data(home: Path, sweeps: Mapping[str, Path]) -> Usage:
     """Prepared splits. Those that no sweep names, in any of its versions, can be made again from their source."""
     usage = Usage(None, "data")
     used: set[str] = set()
     try:
-        for name in sweeps:
-            for _, event in events(home / "runs" / name, "sweep"):
+        for folder in sweeps.values():
+            for _, event in events(folder, "sweep"):
                 assert event is not None
                 used |= {Path(split["path"]).parent.name for split in event["facts"].get("data", {}).values()}
-            read(home / "runs" / name)
+            read(folder)
     except UNREADABLE as error:  # then it is not known what that sweep uses
         usage.note = f"stays: {error}"
         used = {folder.name for folder in _children(home / "cache" / "data")}
@@ -305,7 +325,7 @@ def free(home: Path, usages: Iterable[Usage]) -> tuple[int, list[str]]:
         with ExitStack() as held:
             if sweep is not None and any(usage.free for usage in group):
                 try:
-                    held.enter_context(Ledger(home / "runs" / sweep))
+                    held.enter_context(Ledger(folder_of(home, sweep)))
                 except LedgerLocked:
                     problems.append(f"{sweep} has just been started: nothing of it was removed")
                     continue

@@ -150,6 +150,7 @@ def tune_trials(
     failures = Failures(spec.give_up_after, halt)
     evaluators = Evaluators(ledger, arms, slots, ended, failures, packs, hopeless)
     spending = Spending.of(before)
+    together = spending.with_earlier(built.place) if built.place else spending
     session_began = before.sessions[-1].began  # Ray may have been started before in this session
 
     def tick() -> None:
@@ -160,7 +161,10 @@ def tune_trials(
             raise _OutOfTune(error) from None
         halt.look()
         usd, unit_s = recorder.spending()
-        spending.check(spec.budget, usd, unit_s, time.time() - session_began, halt)
+        wall_s = time.time() - session_began
+        spending.check(spec.budget, usd, unit_s, wall_s, halt)
+        if built.place is not None:
+            together.check(built.place.budget, usd, unit_s, wall_s, halt)
         if halt.reason is not None:
             search.close()
 
@@ -247,7 +251,9 @@ def _to_evaluate(arms: Arms, before: SweepState, agenda: Agenda, hopeless: Calla
         return found
     going_on = {trial.id for trial in agenda.train} | set(found)
     for trial in before.trials.values():
-        if trial.id in going_on or trial.state not in (State.DONE, State.STOPPED) or trial.adapter is None:
+        # A start whose evaluation failed is asked again: training it is no remedy.
+        over = trial.state in (State.DONE, State.STOPPED) or trial.stage is not None
+        if trial.id in going_on or not over or trial.adapter is None:
             continue
         if not (before.folder / trial.adapter / WEIGHTS).is_file():  # `podium gc --adapters` has taken it
             continue

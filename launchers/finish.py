@@ -7,7 +7,7 @@ from pathlib import Path
 
 from analysis import ways
 from analysis.certificate import settings
-from analysis.champion import Choice, choose_on_dev, confirmed, shortlist
+from analysis.champion import Choice, choose_on_dev, confirmed, shortlist, with_origin
 from analysis.confirmation import dev_score
 from analysis.instrument import in_words
 from analysis.plain import plain
@@ -124,6 +124,9 @@ def _decide(
             for sentence in found.why if choice.champion else ():  # else they are the error
                 say(sentence)
     state = ledger.read()
+    choice = with_origin(state, choice)
+    if state.starts and choice.champion:
+        say(choice.why[0])
     on_dev = dev_score(state, choice.champion or candidate, rule.metric, arms.groups("dev"))
     ledger.append("champion", champion={**choice.to_dict(), "dev_score": plain(on_dev), "blocked": blocked})
     return choice

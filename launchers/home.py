@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from tracking.folders import folder_of
+
 DRIVER_LOG = "driver.log"  # in a run folder: what the driver of a detached sweep says
 
 
@@ -12,8 +14,8 @@ def home() -> Path:
 
 
 def run_folder(name: str) -> Path:
-    """The run folder of a sweep."""
-    return home() / "runs" / name
+    """The run folder of a sweep; that of an earlier stage, ``<sweep>/<stage>``, lies within its sweep's."""
+    return folder_of(home(), name)
 
 
 def cache_folder() -> Path:
@@ -23,7 +25,7 @@ def cache_folder() -> Path:
 
 def bundle_folder(name: str) -> Path:
     """Where a sweep's champion is exported by default."""
-    return home() / "champions" / name
+    return home() / "champions" / name.replace("/", "-")  # a bundle lies in no other
 
 
 def tracking_uri() -> str:

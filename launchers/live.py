@@ -95,12 +95,12 @@ class Lines:
         return None
 
     def _look(self, state: SweepState) -> None:
-        for trial in state.trials.values():
+        for trial in state.drawn.values():
             now = (trial.state, trial.step)
             if self._seen.get(trial.id) == now:
                 continue
             self._seen[trial.id] = now
-            ended = sum(other.state in ENDED for other in state.trials.values())
+            ended = sum(other.state in ENDED for other in state.drawn.values())
             messages.print(f"[{ended}/{self._num_trials}] {line(trial)}", markup=False, soft_wrap=True)
 
 
@@ -118,7 +118,7 @@ def line(trial: TrialState) -> str:
 
 def render(state: SweepState, num_trials: int, height: int) -> Group:
     """The table: running trials and the latest of the others, as many as the terminal has lines for."""
-    ended = [trial for trial in state.trials.values() if trial.state in ENDED]
+    ended = [trial for trial in state.drawn.values() if trial.state in ENDED]
     spent = sum(entry.usd for entry in state.costs)
     elapsed = (state.ended or time.time()) - state.started
     head = Text.assemble(
@@ -128,7 +128,7 @@ def render(state: SweepState, num_trials: int, height: int) -> Group:
     best = [trial.metrics["quality/score"] for trial in ended if trial.metrics.get("quality/score") is not None]
     if best:
         head.append(f" · best score {max(value for value in best if value is not None):.2f}", style="green")
-    keys = list(next(iter(state.trials.values())).values) if state.trials else []
+    keys = list(next(iter(state.drawn.values())).values) if state.drawn else []
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in (
         "#",
@@ -142,7 +142,7 @@ def render(state: SweepState, num_trials: int, height: int) -> Group:
         *[key.split(".")[-1] for key in keys],
     ):
         table.add_column(heading, justify="left" if heading in ("trial", "state") else "right", no_wrap=True)
-    order = sorted(state.trials.values(), key=lambda trial: (trial.state in ENDED, -trial.number))
+    order = sorted(state.drawn.values(), key=lambda trial: (trial.state in ENDED, -trial.number))
     for trial in sorted(order[: max(4, height - 6)], key=lambda trial: trial.number):
         table.add_row(*_cells(state, trial, keys), style="dim" if trial.state in ENDED else "")
     return Group(head, table)

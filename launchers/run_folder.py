@@ -12,6 +12,8 @@ from typing import Any
 from launchers import home
 from launchers.arms import evaluation_files
 from launchers.build import Built
+from launchers.place import Place
+from launchers.starts import enter
 from launchers.versions import changes, kept
 from recipes import adapters
 from recipes.bases import locate
@@ -58,11 +60,11 @@ def prepare(built: Built, ledger: Ledger) -> dict[str, Path]:
     if not (ledger.path.exists() and ledger.path.stat().st_size):
         _keep_yaml(built, ledger.folder, 1)
         ledger.append("sweep", **content)
-        return paths
-    state = ledger.read()
-    if changed := changes(state, content):
+    elif changed := changes(state := ledger.read(), content):
         _keep_yaml(built, ledger.folder, state.version + 1)
         ledger.append("sweep", **content, changes=changed, kept=kept(state, built.sweep))
+    if built.place is not None:
+        enter(ledger, built.place)
     return paths
 
 
@@ -109,6 +111,7 @@ def sweep_event(built: Built, paths: dict[str, Path]) -> dict[str, Any]:
         "versions": {
             name: version(name) for name in ("torch", "transformers", "peft", "nemo-automodel", "ray", "mlflow")
         },
+        **(_stage(built.place, built.judged) if built.place else {}),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
     }
     return {
@@ -118,6 +121,13 @@ def sweep_event(built: Built, paths: dict[str, Path]) -> dict[str, Any]:
         "recipe": sweep.settings,
         "facts": facts,
     }
+
+
+def _stage(place: Place, judged: dict[str, Any]) -> dict[str, Any]:
+    """What the ledger is told of a stage's place: whose rows it is judged on, and where it starts."""
+    told = {"sweep": place.sweep, "name": place.name, "names": list(place.names), "source": place.source}
+    budget = place.budget.model_dump(mode="json")
+    return {"stage": {**told, "budget": budget}, "judged": {key: judged[key] for key in ("builtin", "group")}}
 
 
 def commit() -> str | None:

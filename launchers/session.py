@@ -20,6 +20,7 @@ from launchers.live import Follower, Lines, Screen
 from launchers.output import say
 from launchers.targets import keep_ledger
 from sweeps.errors import InvalidInput, NoChampion, PodiumError, ServiceUnreachable, VerificationFailed
+from sweeps.stages import whole_name
 from tracking.ledger import Ledger, LedgerBroken, State, SweepState
 from tracking.mlflow_registry import register_champion
 from tracking.mlflow_view import MlflowView
@@ -86,7 +87,7 @@ def run_session(built: Built, ledger: Ledger, paths: dict[str, Path], *, retry: 
     state = _close(ledger, view, halt, code)
     say(f"{state.status}{f' ({state.reason})' if state.reason else ''} after {_minutes(started)}")
     if state.status not in ("DONE", "FAILED"):
-        say(f"`podium resume {state.name}` goes on from here")
+        say(f"`podium resume {whole_name(state.name)}` goes on from here")
     return state, code
 
 
@@ -104,7 +105,7 @@ def _run_on_ray(
             machines = tune_trials(built, paths, ledger, halt, say, nodes, retry=retry)
         if halt.reason:
             say(halt.reason)
-        say(f"{len(ledger.read().trials)} trials are there")
+        say(f"{len(ledger.read().drawn)} trials are there")
         if halt.pauses:
             return 0
         halt.deciding = True
@@ -120,10 +121,10 @@ def _announce(built: Built, state: SweepState, folder: Path) -> None:
     version = state.versions[-1]
     if version.changes and version.t > state.sessions[-1].began:
         say(f"sweep {spec.name}, version {version.number}: {'; '.join(version.changes)}")
-        say(f"{len(state.trials)} of its trials were run before and stay; {len(state.history)} are no points of it")
+        say(f"{len(state.drawn)} of its trials were run before and stay; {len(state.history)} are no points of it")
     over = (State.DONE, State.STOPPED, State.FAILED)
-    ended = sum(trial.state in over and not trial.halted for trial in state.trials.values())
-    going = len(state.trials) - ended
+    ended = sum(trial.state in over and not trial.halted for trial in state.drawn.values())
+    going = len(state.drawn) - ended
     going_on = f", {going} go on from where they are" if going else ""
     say(f"sweep {spec.name} goes on: {ended} of {spec.search.num_trials} trials have ended{going_on}; {where}")
 
@@ -133,6 +134,10 @@ def _decide(
 ) -> int:
     """Champion, bundle, verification, registration; returns the exit code of the part that fell short."""
     choice = confirm(built, paths, ledger, halt, machines, say)
+    if built.place is not None and not built.place.is_last:
+        for sentence in choice.why[:1]:
+            say(sentence)
+        return 0  # its adapter stays where it is: the bundle is the last stage's
     spec = built.sweep.spec
     to = spec.export.to or str(home.bundle_folder(spec.name))
     assert choice.champion is not None
@@ -193,7 +198,7 @@ def _close(ledger: Ledger, view: MlflowView, halt: Halt, code: int) -> SweepStat
 
 
 def _report(state: SweepState) -> None:
-    if not any(trial.reports for trial in state.trials.values()):
+    if not any(trial.reports or trial.stage for trial in state.trials.values()):
         return
     from analysis.report import write_report
 

@@ -18,17 +18,19 @@ from launchers.run_folder import exists, prepare, what_changed, writable_folder
 from launchers.session import caught_up, run_session
 from launchers.targets import check_target
 from sweeps.errors import InvalidInput, PodiumError, Problem
+from sweeps.stages import whole_name
 from tracking.ledger import Ledger, LedgerLocked, State, SweepState, is_open, read
 from tracking.mlflow_view import check
 
 FINISHED_CODES = (0, 3, 6)  # of a sweep that was decided; after any other there is something left to do
 
 
-def run(built: Built, *, retry: bool = False) -> tuple[SweepState, int]:
+def run(built: Built, *, retry: bool = False, stop: bool = False) -> tuple[SweepState, int]:
     """Run what is left of a sweep to its end; return its state and the exit code.
 
     A sweep of this name that is there and unchanged goes on, or is followed where another process runs it; a changed
-    one gets a new version. Nothing that the ledger has is done again.
+    one gets a new version. Nothing that the ledger has is done again. With ``stop`` it ends at once, as after
+    ``podium stop``: with a champion among what is there.
 
     Raises:
         InvalidInput: Before anything starts: the run folder, or a changed YAML while the sweep runs.
@@ -48,11 +50,13 @@ def run(built: Built, *, retry: bool = False) -> tuple[SweepState, int]:
             with Ledger(folder) as ledger:
                 clear(folder / "inbox")  # requests that were meant for a session that is over
                 paths = prepare(built, ledger)
+                if stop:
+                    (folder / "inbox" / "stop").touch()
                 state = ledger.read()
                 if is_finished(state) and not (retry and _failed(state)):
                     say(f"sweep {name} is finished and unchanged: nothing is left to run")
                     if _failed(state):
-                        say(f"{_failed(state)} of its trials failed; `podium retry {name}` runs them again")
+                        say(f"{_failed(state)} of its trials failed; `podium retry {whole_name(name)}` runs them again")
                     return caught_up(ledger), state.code
                 return run_session(built, ledger, paths, retry=retry)
         except LedgerLocked as error:

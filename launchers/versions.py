@@ -41,8 +41,12 @@ def changes(state: SweepState, content: Mapping[str, Any]) -> list[str]:
 
 
 def kept(state: SweepState, sweep: Sweep) -> dict[str, dict[str, Any]]:
-    """The trials of any version that are points of this one, with their values in it: they are not run again."""
-    found = ((trial, _point_of(state, sweep, trial)) for trial in state.every_trial.values())
+    """The trials of any version that are points of this one, with their values in it: they are not run again.
+
+    Those of an earlier stage are no points of it; they take part anew.
+    """
+    drawn = (trial for trial in state.every_trial.values() if trial.stage is None)
+    found = ((trial, _point_of(state, sweep, trial)) for trial in drawn)
     return {trial.id: values for trial, values in found if values is not None}
 
 

@@ -86,9 +86,9 @@ def check_source(source: Source) -> LoadedSpec:
     problems = list(source.problems)
     spec: SweepSpec | None = None
     try:
-        spec = SweepSpec.model_validate(source.values)
+        spec = SweepSpec.model_validate(source.values, context={"of_stage": bool(source.within)})
     except ValidationError as error:
-        problems += _explain(error, source)
+        problems += explain(error, source)
 
     def report(path: _Path, rule: str, hint: str = "") -> None:
         problems.append(source.problem(path, rule, hint))
@@ -229,16 +229,24 @@ _LIMITS = {
 }
 
 
-def _explain(error: ValidationError, source: Source) -> Iterator[Problem]:
+def explain(
+    error: ValidationError, source: Source, within: _Path = (), block: type[BaseModel] | None = None
+) -> Iterator[Problem]:
+    """The problems of a block in words.
+
+    Args:
+        within: Where the block stands in the source.
+        block: Its model, where it is no block of a plain sweep.
+    """
     for detail in error.errors(include_url=False):
-        path: _Path = tuple(part for part in detail["loc"] if part != "[key]")
-        rule, hint = _words(detail, path, source)
+        path: _Path = (*within, *(part for part in detail["loc"] if part != "[key]"))
+        rule, hint = _words(detail, path, source, block)
         if detail["type"] == "missing" and source.overridden.get(place(*path[:-1])):
             rule = f"{path[-1]} {rule}"  # the place that is told is then the override's
         yield source.problem(path, rule, hint)
 
 
-def _words(detail: ErrorDetails, path: _Path, source: Source) -> tuple[str, str]:
+def _words(detail: ErrorDetails, path: _Path, source: Source, block: type[BaseModel] | None = None) -> tuple[str, str]:
     kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind == "podium":
         return str(context["rule"]), str(context["hint"])
@@ -247,7 +255,7 @@ def _words(detail: ErrorDetails, path: _Path, source: Source) -> tuple[str, str]
     if kind == "extra_forbidden":
         return f'unknown key "{path[-1]}"', _near_key(path, source)
     if kind == "literal_error":
-        options = _options(path)
+        options = _options(path, block)
         text = value if isinstance(value, str) else ""
         hint = nearest(text, options) if text else ""
         return f"must be one of {', '.join(options)}, but got {_shown(value)}", hint if "did you" in hint else ""
@@ -317,9 +325,9 @@ def _near_key(path: _Path, source: Source) -> str:
     return hint
 
 
-def _options(path: _Path) -> tuple[str, ...]:
+def _options(path: _Path, block: type[BaseModel] | None = None) -> tuple[str, ...]:
     """The texts that a key with a closed list of values may have."""
-    model = _model_at(path[:-1])
+    model = block or _model_at(path[:-1])
     field = (
         next((f for name, f in model.model_fields.items() if (f.alias or name) == path[-1]), None) if model else None
     )

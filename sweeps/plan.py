@@ -68,6 +68,12 @@ class Limit:
     expected: float | None
     stops: bool | None
 
+    def line(self, whose: str = "") -> str:
+        """The limit in words."""
+        needed = "unknown without the cluster" if self.expected is None else f"{self.expected:.3g} expected"
+        verdict = {True: "it would stop the sweep", False: "enough", None: "not known"}[self.stops]
+        return f"budget {self.name}{whose} {self.limit:g}: {needed}, {verdict}"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -142,10 +148,7 @@ class Plan:
                 f"({self.share:.0%} of the steps)"
             )
         lines += self.judge.lines() if self.judge else []
-        for limit in self.budget:
-            needed = "unknown without the cluster" if limit.expected is None else f"{limit.expected:.3g} expected"
-            verdict = {True: "it would stop the sweep", False: "enough", None: "not known"}[limit.stops]
-            lines.append(f"budget {limit.name} {limit.limit:g}: {needed}, {verdict}")
+        lines += [limit.line() for limit in self.budget]
         sources = {**self.sources, **(self.judge.sources if self.judge else {})}
         lines += [f"  {name}: {source}" for name, source in sources.items()]
         return [*lines, *self.notes]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from sweeps.evaluating import Evaluate
 from sweeps.fields import Amount, Block, Count, Mode, Names, Text, broken_rule, duration_s, empty_block
@@ -16,8 +16,11 @@ from sweeps.serving import Serving
 MAX_TRIALS = 100_000
 
 
-def _folder_name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+def _folder_name(value: str, info: ValidationInfo) -> str:
+    name = value
+    if (info.context or {}).get("of_stage"):  # of an earlier stage: <sweep>/<stage>
+        name = value.partition("/")[0]
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
         shape = "letters, digits, '-', '_' and '.', at most 64, beginning with a letter or a digit"
         raise broken_rule(f"must be a folder name, but got {quote(value)}", f"use {shape}")
     return value

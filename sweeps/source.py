@@ -22,6 +22,8 @@ MAX_DEPTH = 50
 NEEDED = "a sweep needs name, recipe and space"
 
 _BLOCKS_OF_PATHS = ("space", "set")  # the keys in these blocks are dotted paths themselves
+STAGE_KEYS = ("recipe", "start", "set", "space", "search", "stop_early", "budget")
+"""What each of several stages has of its own, beside its name; the other blocks are for all of them."""
 _INSIDE_SPACE = ("when", "value", "values", "otherwise", "distribution", "min", "max", "q")
 _OVERRIDE = re.compile(r"(\+{0,2}|~)([A-Za-z_][A-Za-z0-9_./-]*)(?:(=)(.*))?", re.DOTALL)
 
@@ -71,6 +73,7 @@ class Source:
         lines: The 1-based line of every key and list item, by its path (see :func:`place`).
         overridden: The command-line text of every path that an override has set.
         problems: What is wrong already, but does not keep the rest from being checked.
+        within: Where the values of :data:`STAGE_KEYS` stand, if they are one stage's: ``("stages", 1)``.
     """
 
     name: str
@@ -79,9 +82,12 @@ class Source:
     lines: dict[str, int] = field(default_factory=dict)
     overridden: dict[str, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    within: tuple[str | int, ...] = ()
 
     def problem(self, parts: Sequence[str | int], rule: str, hint: str = "") -> Problem:
         """A problem at a path, with the line of the nearest thing that is written, or the override that set it."""
+        if self.within and parts and parts[0] in STAGE_KEYS:
+            parts = (*self.within, *parts)
         known = next((place(*parts[:n]) for n in range(len(parts), 0, -1) if self._knows(place(*parts[:n]))), "")
         text = self.overridden.get(known)
         if place(*parts) not in self.lines and text is None:  # a block that exists only because an override is in it
@@ -291,6 +297,7 @@ def apply_overrides(
 
     ``key=value`` and ``+key=value`` set a key, ``~key`` removes it. Values are in Hydra's grammar. In ``space.…`` and
     ``set.…`` the rest of the key is the path of a recipe's key; under ``space`` the value is kept as it is written.
+    ``stages.NAME.…`` goes on as in a sweep of its own.
 
     Returns:
         The new values, the command-line text of each path that was set, and what was wrong.
@@ -308,14 +315,20 @@ def apply_overrides(
     return result, texts, problems
 
 
-def _apply(values: dict[str, Any], text: str) -> tuple[str, ...]:
+def _apply(values: dict[str, Any], text: str) -> tuple[str | int, ...]:
     match = _OVERRIDE.fullmatch(text)
     if match is None or (match[3] is None) != (match[1] == "~"):
         raise GrammarError("an override must be key=value, or ~key to remove a key", "for example search.trials=40")
     _, key, _, written = match.groups()
-    parts = _override_path(values, key)
+    outer: tuple[str | int, ...] = ()
     block = values
-    for depth, part in enumerate(parts[:-1], start=1):
+    if key.startswith("stages."):
+        _, name, key = (*key.split(".", 2), "")[:3]
+        outer = ("stages", _stage(values, name))
+        block = values["stages"][outer[1]]
+    own = _override_path(block, key)
+    parts = (*outer, *own)
+    for depth, part in enumerate(own[:-1], start=len(outer) + 1):
         inner = block.setdefault(part, {}) if match[1] != "~" else block.get(part)
         if inner is None and match[1] != "~":
             inner = block[part] = {}
@@ -325,12 +338,22 @@ def _apply(values: dict[str, Any], text: str) -> tuple[str, ...]:
             raise GrammarError(f"{place(*parts[:depth])} is not a block of keys")
         block = inner
     if match[1] == "~":
-        if parts[-1] not in block:
+        if own[-1] not in block:
             raise GrammarError(f"there is no {place(*parts)} to remove")
-        del block[parts[-1]]
+        del block[own[-1]]
     else:
-        block[parts[-1]] = _override_value(parts, written)
+        block[own[-1]] = _override_value(own, written)
     return parts
+
+
+def _stage(values: Mapping[str, Any], name: str) -> int:
+    """The place of the stage that an override names."""
+    stages = values.get("stages")
+    names = [stage.get("name") if isinstance(stage, dict) else None for stage in stages or ()]
+    if not isinstance(stages, list) or name not in names:
+        there = ", ".join(str(one) for one in names if one) if isinstance(stages, list) else ""
+        raise GrammarError(f'there is no stage "{name}"', f"there are {there}" if there else "the sweep has no stages")
+    return names.index(name)
 
 
 def _override_path(values: Mapping[str, Any], key: str) -> tuple[str, ...]:

@@ -48,13 +48,14 @@ def fold(lines: Iterator[dict[str, Any]], folder: Path) -> SweepState:
 
     Each event has ``t`` (epoch seconds) and ``event``, one of: ``sweep`` (name, format, spec, recipe, facts; again for
     a changed version, with changes, and the kept trials' values by id) · ``begin`` (host, pid: a driver starts) ·
-    ``trial`` (trial, number, values, pool, max_steps, repeat, known) · ``state`` (trial, state, pool?, error?, reason?,
-    halted?) · ``report`` (trial, step, metrics) · ``adapter`` (trial, folder) · ``evaluation`` (the fields of
-    :class:`Evaluation`) · ``units`` (units: what the session holds, by pool) · ``cost`` (the fields of
-    :class:`CostEntry`; its session is the present one unless it is told) · ``mlflow`` (any of SweepState.mlflow) ·
-    ``challenge`` (read, arms, n, rule, why) · ``champion`` (champion) · ``cross_check`` (trial, check) ·
-    ``export`` (export) · ``note`` (text) · ``end`` (status, reason?, code, at?: when the driver was last heard of,
-    where another process closes the sweep).
+    ``trial`` (trial, number, values, pool, max_steps, repeat, known) · ``start`` (trial, number, values, pool,
+    max_steps, adapter, stage, stage_number, spent, known: a trial of an earlier stage takes part) · ``state`` (trial,
+    state, pool?, error?, reason?, halted?) · ``report`` (trial, step, metrics) · ``adapter`` (trial, folder) ·
+    ``evaluation`` (the fields of :class:`Evaluation`) · ``units`` (units: what the session holds, by pool) · ``cost``
+    (the fields of :class:`CostEntry`; its session is the present one unless it is told) · ``mlflow`` (any of
+    SweepState.mlflow) · ``challenge`` (read, arms, n, rule, why) · ``champion`` (champion) · ``cross_check`` (trial,
+    check) · ``export`` (export) · ``note`` (text) · ``end`` (status, reason?, code, at?: when the driver was last
+    heard of, where another process closes the sweep).
 
     Raises:
         InvalidInput: The ledger is of another format, or holds no sweep.
@@ -79,7 +80,7 @@ def _folded(sweep: SweepState | None, line: dict[str, Any], folder: Path) -> Swe
         raise LookupError("a ledger begins with its sweep")
     if sweep.sessions and event != "begin":  # which may come long after the session before it
         sweep.sessions[-1].last = line["t"]
-    if event in ("trial", "state", "report", "adapter"):
+    if event in ("trial", "start", "state", "report", "adapter"):
         _apply_to_trial(sweep, event, line)
     else:
         _apply(sweep, event, line)
@@ -165,6 +166,9 @@ def _apply_to_trial(sweep: SweepState, event: str, line: dict[str, Any]) -> None
             known=line.get("known", {}),
         )
         return
+    if event == "start":
+        _take_part(sweep, line)
+        return
     trial = sweep.trials[key]
     if event == "report":
         if line["step"] > trial.step:  # a step that was repeated after a failure is told once
@@ -174,6 +178,18 @@ def _apply_to_trial(sweep: SweepState, event: str, line: dict[str, Any]) -> None
         trial.adapter = line["folder"]
     else:
         _move_to(trial, line)
+
+
+def _take_part(sweep: SweepState, line: dict[str, Any]) -> None:
+    """A trial that an earlier stage has trained and scored is one of this sweep's, with nothing left to do."""
+    told = ("number", "values", "pool", "max_steps", "known", "adapter", "stage", "stage_number", "spent")
+    fields = {name: line[name] for name in told}
+    key, steps = line["trial"], line["max_steps"]
+    before = sweep.history.pop(key, None) or sweep.trials.pop(key, None)
+    trial = TrialState(key, **fields, state=State.DONE, step=steps, version=sweep.version, ended=line["t"])
+    if before is not None:
+        trial.evaluations, trial.superseded = before.evaluations, before.superseded
+    sweep.trials[key] = trial
 
 
 def _move_to(trial: TrialState, line: dict[str, Any]) -> None:

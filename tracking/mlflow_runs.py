@@ -16,6 +16,7 @@ from tracking.ledger import Evaluation, State, SweepState, TrialState
 from tracking.meters.cost import summary, trial_cost
 
 SWEEP_TAG = "podium.sweep"
+STAGE_TAG = "podium.stage"  # of a sweep in stages: which one; on a trial, the one that has trained it
 STARTED_TAG = "podium.started"  # tells two sweeps of one name apart, say of two people on one server
 TRIAL_TAG = "podium.trial"
 ARM_TAG = "podium.arm"
@@ -89,6 +90,8 @@ def sweep_run(state: SweepState) -> WantedRun:
     """The parent run: the sweep's settings, its costs, the champion's metrics, its report."""
     run = WantedRun((SWEEP_TAG, state.name), state.name, _ms(state.started))
     run.tags = {SWEEP_TAG: state.name, STARTED_TAG: str(_ms(state.started))}
+    if stage := state.facts.get("stage"):
+        run.tags[STAGE_TAG] = stage["name"]
     if state.reason:
         run.tags["podium.reason"] = state.reason
     run.tags["podium.version"] = str(state.version)
@@ -126,7 +129,7 @@ def child_runs(state: SweepState, trial_files: tuple[str, ...] = TRIAL_FILES) ->
 
 
 def _trial_run(state: SweepState, trial: TrialState, files: tuple[str, ...]) -> WantedRun:
-    run = WantedRun((TRIAL_TAG, trial.id), f"#{trial.number} {trial.id}", _ms(trial.started or state.started))
+    run = WantedRun((TRIAL_TAG, trial.id), _title(trial), _ms(trial.started or state.started))
     run.tags = {
         SWEEP_TAG: state.name,
         TRIAL_TAG: trial.id,
@@ -134,6 +137,8 @@ def _trial_run(state: SweepState, trial: TrialState, files: tuple[str, ...]) -> 
         "podium.pool": trial.pool,
         "podium.version": str(trial.version),
     }
+    if trial.stage is not None:
+        run.tags[STAGE_TAG] = trial.stage
     if trial.id in state.history:
         run.tags["podium.superseded"] = f"no point of version {state.version}"
     run.tags.update({f"podium.{key}": text for key in ("reason", "error") if (text := getattr(trial, key))})
@@ -155,6 +160,12 @@ def _trial_run(state: SweepState, trial: TrialState, files: tuple[str, ...]) -> 
         run.end_ms = _ms(trial.ended or state.ended or trial.started or state.started)
         run.artifacts = [*_files_of(state, trial, files), *_answers(state.folder, trial.evaluations)]
     return run
+
+
+def _title(trial: TrialState) -> str:
+    if trial.stage is not None:
+        return f"#{trial.stage_number} of {trial.stage} {trial.id}"
+    return f"#{trial.number} {trial.id}"
 
 
 def _files_of(state: SweepState, trial: TrialState, names: tuple[str, ...]) -> Iterator[Artifact]:

@@ -64,6 +64,19 @@ class TrialState:
     known: dict[str, float] = field(default_factory=dict)  # metrics that its settings alone decide
     evaluations: list[Evaluation] = field(default_factory=list)  # the latest of each split
     superseded: list[Evaluation] = field(default_factory=list)  # those that a later one of the same split replaced
+    stage: str | None = None  # of the sweep, in which it was trained; None for the present one
+    stage_number: int = 0  # its number there; here a trial of another stage has one below 0
+    spent: dict[str, float] = field(default_factory=dict)  # what it cost there, by the design's names
+
+    @property
+    def label(self) -> str:
+        """What people call it: ``trial 3``, or ``trial 3 of sft`` where that stage has trained it."""
+        return f"trial {self.number}" if self.stage is None else f"trial {self.stage_number} of {self.stage}"
+
+    @property
+    def title(self) -> str:
+        """Its label at the beginning of a sentence."""
+        return self.label[0].upper() + self.label[1:]
 
     @property
     def metrics(self) -> dict[str, float | None]:
@@ -164,6 +177,17 @@ class SweepState:
     def version(self) -> int:
         """The number of the present version, from 1."""
         return len(self.versions)
+
+    @property
+    def drawn(self) -> dict[str, TrialState]:
+        """The trials that this sweep has drawn itself, without those of an earlier stage that it starts from."""
+        return {key: trial for key, trial in self.trials.items() if trial.stage is None}
+
+    @property
+    def starts(self) -> dict[str, TrialState]:
+        """The trials of an earlier stage that this one starts from, the best first: they compete with its own."""
+        found = [trial for trial in self.trials.values() if trial.stage is not None]
+        return {trial.id: trial for trial in sorted(found, key=lambda trial: -trial.number)}
 
     @property
     def every_trial(self) -> dict[str, TrialState]:

@@ -50,7 +50,7 @@ def cost(
     from analysis.spending import repriced, spending
     from launchers.prices import read_prices
 
-    state = open_sweep(sweep, home.home())
+    state, others = open_sweep(sweep, home.home()), _others(sweep)
     if serving or traffic:
         show_serving(state, traffic or [], read_prices(prices) if prices else {}, output)
         return
@@ -60,11 +60,28 @@ def cost(
     rows = _shares(found)
     if output is Format.JSON:
         totals = {"cost/usd": found.usd, "cost/judge_usd": found.judge.usd}  # with comparisons
-        show_json({**summary(state), **totals, **_content(found), "prices": state.facts.get("pools", {})})
+        told = {**summary(state), **totals, **_content(found), "prices": state.facts.get("pools", {})}
+        show_json({**told, "stages": {**others, state.name: found.usd}} if others else told)
     elif output is Format.CSV:
         show_csv(rows, ["kind", "unit_s", "usd", "share", "energy_j"])
     else:
         _print(state, found, rows)
+        for name, usd in others.items():
+            print(f"the stage before, {name}: US$ {money(usd)} (podium cost {name})")
+        if others:
+            print(f"all stages: US$ {money(sum(others.values()) + found.usd)}")
+
+
+def _others(sweep: str | None) -> dict[str, float]:
+    """What the other stages of a sweep have cost, by name; nothing for a plain sweep, or where one stage is named."""
+    from analysis.frame import list_sweeps, open_sweep
+    from analysis.stages import stages_named
+    from tracking.meters.cost import summary
+
+    name = sweep or next(iter(list_sweeps(home.home())), "")
+    own = open_sweep(name, home.home()).name
+    begun = [] if "/" in name else [stage.state for stage in stages_named(name, home.home()) if stage.state]
+    return {state.name: float(summary(state)["cost/usd"] or 0.0) for state in begun if state.name != own}
 
 
 def _content(found: "Spending") -> dict[str, Any]:

@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from launchers import home
+from launchers.commands.look import judged_builtin
 from launchers.commands.options import Output, SweepName, require_url
+from launchers.commands.staged import improvements
 from launchers.completion import sweep_names, trial_names
 from launchers.output import Format, say, show_csv, show_json, show_table
 from sweeps.errors import InvalidInput, NoChampion, Problem
@@ -20,11 +22,14 @@ def champion(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
     """
     from analysis.champion import choose
     from analysis.frame import open_sweep
+    from analysis.stages import lineage, steps
 
     state = open_sweep(sweep, home.home())
     choice = choose(state)
     if output is Format.JSON:
-        show_json(choice.to_dict())
+        told = {"lineage": lineage(state, state.trials[choice.champion])} if choice.champion else {}
+        found = [step.to_dict() for step in steps(state)]
+        show_json({**choice.to_dict(), **(told | {"steps": found} if "stage" in state.facts else {})})
     elif output is Format.CSV:
         row = {
             "kind": choice.kind,
@@ -37,13 +42,15 @@ def champion(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
         trial = state.trials[choice.champion]
         rows = [
             {"key": key, "value": value}
-            for key, value in {"trial": f"{trial.number} ({trial.id})", **trial.values}.items()
+            for key, value in {"trial": f"{trial.label.removeprefix('trial ')} ({trial.id})", **trial.values}.items()
         ]
         rows += [{"key": key, "value": value} for key, value in trial.metrics.items()]
         title = "champion" if choice.kind == "champion" else f"promoted, one of {len(choice.ties)} not told apart"
         show_table(f"{state.name}: {title}", rows, {"key": "", "value": "value"})
         for sentence in choice.why:
             print(sentence)
+        for line in improvements(state):
+            print(line)
     if choice.champion is None:
         raise NoChampion("\n".join(choice.why))
 
@@ -171,13 +178,13 @@ def try_query(
     prompt = (
         [{"role": "user", "content": query}]
         if raw
-        else _prompt(query, recipe.data.builtin, state.facts["data"]["dev"]["path"])
+        else _prompt(query, judged_builtin(state), state.facts["data"]["dev"]["path"])
     )
     folder = bases.locate(recipe.base, Path(state.facts["base_dir"]))
     adapter = state.trials[chosen].adapter
     assert adapter is not None
     answers = []
-    for title, path in (("base", None), (f"champion, trial {state.trials[chosen].number}", state.folder / adapter)):
+    for title, path in (("base", None), (f"champion, {state.trials[chosen].label}", state.folder / adapter)):
         model = generation.load(
             str(folder or recipe.base.path),
             recipe.base,

@@ -1,6 +1,7 @@
 """``podium doctor``."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,8 @@ from launchers.completion import sweep_names
 from launchers.doctor.check import Check, Checked, Outcome, exit_code, run
 from launchers.output import Format, messages, say, show
 from sweeps.errors import InvalidInput, Problem
+from tracking.folders import stage_folders
+from tracking.ledger import FILE_NAME
 
 _STYLE = {
     Outcome.OK: None,
@@ -49,23 +52,30 @@ def doctor(
         raise InvalidInput(Problem("--s3", f"{s3!r} is checked without a sweep", f"`podium doctor --s3 {s3}`"))
     from launchers.doctor.sweep import examine, mend_all
 
-    folder = _folder(sweep)
-    checked = examine(folder, _run)
-    if fix:
-        done, checked = mend_all(folder, checked, _run)
-        for one in done:
-            say(f"{one.check}: {one.finding.says}")
-        checked = [*(one for one in done if one.finding.outcome is Outcome.MENDED), *checked]
-    _show(checked, output, sweep)
+    every: list[Checked] = []
+    folders = _folders(sweep)
+    for stage, folder in folders.items():
+        checked = examine(folder, _run)
+        if fix:
+            done, checked = mend_all(folder, checked, _run)
+            for one in done:
+                say(f"{one.check}: {one.finding.says}")
+            checked = [*(one for one in done if one.finding.outcome is Outcome.MENDED), *checked]
+        every += [replace(one, check=f"{stage}: {one.check}") for one in checked] if len(folders) > 1 else checked
+    _show(every, output, sweep)
 
 
-def _folder(sweep: str) -> Path:
-    """The run folder of a sweep, whose ledger may be unreadable."""
-    from analysis.frame import list_sweeps, open_sweep
+def _folders(sweep: str) -> dict[str, Path]:
+    """The run folder of a sweep, whose ledger may be unreadable; of a staged one those of its stages that have begun.
 
-    if sweep not in list_sweeps(home.home()):
-        open_sweep(sweep, home.home())  # says which sweeps there are
-    return home.run_folder(sweep)
+    By the name of the stage.
+    """
+    from analysis.frame import run_folder
+
+    folder = run_folder(sweep, home.home())
+    stages = stage_folders(home.home(), sweep) if "/" not in sweep else {}
+    begun = {stage: one for stage, one in stages.items() if (one / FILE_NAME).is_file()}
+    return begun or {sweep: folder}
 
 
 def machine_checks(s3: str | None) -> list[Check]:

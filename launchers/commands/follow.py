@@ -12,7 +12,8 @@ from launchers.commands.options import SweepName, TrialName
 from launchers.output import messages, say
 from recipes.engines.protocol import LOG_NAME
 from sweeps.errors import InvalidInput, Problem, ServiceUnreachable
-from tracking.ledger import State, is_open, read
+from sweeps.stages import whole_name
+from tracking.ledger import FILE_NAME, State, SweepState, is_open, read
 
 PORT = 5000
 FOLLOW_S = 0.3
@@ -31,11 +32,9 @@ def logs(
     podium logs commerce-sft --trial 3 -n 200
     podium logs commerce-sft --driver -f[/]
     """
-    from analysis.frame import open_sweep
-
-    state = open_sweep(sweep, home.home())
+    state = _at_work(sweep)
     if driver:
-        path = state.folder / home.DRIVER_LOG
+        path = home.run_folder(whole_name(state.name)) / home.DRIVER_LOG
         if not path.exists():
             say(f"{state.name} was never run in the background: its driver wrote to a terminal")
             return
@@ -70,6 +69,17 @@ def logs(
         _follow(path, place, lambda: _has_ended(state.folder, one.id))
 
 
+def _at_work(sweep: str | None) -> SweepState:
+    """The sweep; of a staged one that is named as a whole, the stage that runs, or else the last that has begun."""
+    from analysis.frame import list_sweeps, open_sweep
+    from launchers.walk import running_stage
+
+    names = list_sweeps(home.home())
+    name = sweep or next(iter(names), None)
+    running = running_stage(name) if name in names and name is not None else None
+    return read(running) if running is not None and (running / FILE_NAME).is_file() else open_sweep(name, home.home())
+
+
 def _print_tail(path: Path, lines: int) -> int:
     """The last lines of a file; returns how many bytes it had."""
     content = path.read_bytes() if path.exists() else b""
@@ -101,6 +111,8 @@ def _has_ended(folder: Path, trial: str) -> bool:
 def stop(sweep: SweepName = None) -> None:
     """Ask a running sweep to stop: its trials end at their last checkpoint, then the champion is chosen among them.
 
+    Of a sweep in stages, those after the present one train nothing then; with SWEEP/STAGE that stage alone is stopped.
+
     [dim]podium stop commerce-sft[/]
     """
     _request("stop", sweep)
@@ -116,19 +128,22 @@ def pause(sweep: SweepName = None) -> None:
 
 def _request(request: str, sweep: str | None) -> None:
     """Leave a request in the inbox of the driver, who alone writes the ledger."""
-    from analysis.frame import open_sweep
-
-    state = open_sweep(sweep, home.home())
+    state = _at_work(sweep)
     if not is_open(state.folder):
         if state.status == "DONE":
             say(f"{state.name} is not running: it is done")
             return
         where = "its driver is gone" if state.status == "RUNNING" else state.status
-        say(f"{state.name} is not running: {where}; `podium resume {state.name}` goes on with it")
+        say(f"{state.name} is not running: {where}; `podium resume {whole_name(state.name)}` goes on with it")
         return
-    (state.folder / "inbox").mkdir(exist_ok=True)
-    (state.folder / "inbox" / request).touch()
-    say(f"asked {state.name} to {request}; `podium status {state.name} --watch` shows how far it is")
+    whole = whole_name(state.name)
+    folders = [state.folder]
+    if request == "stop" and sweep != state.name and whole != state.name:
+        folders.append(home.run_folder(whole))  # the stages after this one end at once, too
+    for folder in folders:
+        (folder / "inbox").mkdir(exist_ok=True)
+        (folder / "inbox" / request).touch()
+    say(f"asked {state.name} to {request}; `podium status {whole} --watch` shows how far it is")
 
 
 def dashboard(

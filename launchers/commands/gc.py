@@ -33,8 +33,9 @@ def gc(
     from analysis.frame import open_sweep
     from launchers.disk import free, human, survey
 
-    name = open_sweep(sweep, home.home()).name if sweep else None
-    usages = [usage for usage in survey(home.home(), adapters) if name is None or usage.sweep == name]
+    if sweep:
+        open_sweep(sweep, home.home())  # says which sweeps there are
+    usages = [usage for usage in survey(home.home(), adapters) if not sweep or _is_of(usage.sweep, sweep)]
     freed, problems = free(home.home(), usages) if yes else (0, [])
     entries = [
         {
@@ -71,6 +72,11 @@ def gc(
         say(problem)
     if problems:
         raise typer.Exit(1)
+
+
+def _is_of(owner: str | None, sweep: str) -> bool:
+    """Whether a part of the home is of a sweep, or of one of its stages."""
+    return owner is not None and sweep in (owner, owner.partition("/")[0])
 
 
 def _some(size: int) -> str | None:

@@ -9,6 +9,7 @@ import typer
 
 from launchers import home
 from launchers.commands.options import Output, SweepName
+from launchers.commands.staged import improvements, show_leaderboards, show_stages, stages_meant
 from launchers.output import Format, say, short, show
 from sweeps.metrics import BY_PIPELINE
 from tracking.ledger import SweepState, is_open
@@ -27,13 +28,30 @@ def status(
     """
     from analysis.frame import open_sweep
 
+    if stages := stages_meant(sweep):
+        show_stages(stages, watch=watch, output=output)
+        return
     state = open_sweep(sweep, home.home())
     if watch and is_open(state.folder):
         from launchers.join import follow
 
         state = follow(state.folder)
     summary = summary_of(state)
-    rows = [
+    rows = trial_rows(state)
+    columns = {key: key for key in ("number", "id", "state", "step", "pool", "val/loss", "quality/score", "why")}
+    states = ", ".join(f"{count} {name}" for name, count in summary["states"].items())
+    title = f"{state.name}: {summary['status']}" + (f" ({summary['reason']})" if summary["reason"] else "")
+    show({**summary, "trials": rows}, rows, columns, output, title, f"{states} · ${summary['usd']:.4f}")
+    if output is Format.TABLE:
+        for line in _history(state, summary["sessions"]):
+            print(line)
+    for note in state.notes:
+        say(f"note: {note}")
+
+
+def trial_rows(state: SweepState) -> list[dict[str, Any]]:
+    """Every trial that the sweep has drawn, in any of its versions, as ``status`` shows it."""
+    return [
         {
             "number": trial.number,
             "id": trial.id,
@@ -46,16 +64,8 @@ def status(
             "why": trial.error or trial.reason,
         }
         for trial in state.every_trial.values()
+        if trial.stage is None
     ]
-    columns = {key: key for key in ("number", "id", "state", "step", "pool", "val/loss", "quality/score", "why")}
-    states = ", ".join(f"{count} {name}" for name, count in summary["states"].items())
-    title = f"{state.name}: {summary['status']}" + (f" ({summary['reason']})" if summary["reason"] else "")
-    show({**summary, "trials": rows}, rows, columns, output, title, f"{states} · ${summary['usd']:.4f}")
-    if output is Format.TABLE:
-        for line in _history(state, summary["sessions"]):
-            print(line)
-    for note in state.notes:
-        say(f"note: {note}")
 
 
 def _history(state: SweepState, sessions: list[dict[str, Any]]) -> Iterator[str]:
@@ -118,11 +128,15 @@ def leaderboard(sweep: SweepName = None, output: Output = Format.TABLE) -> None:
     """
     from analysis.frame import open_sweep
 
-    _show_leaderboard(open_sweep(sweep, home.home()), output)
+    if begun := [stage.state for stage in stages_meant(sweep) if stage.state is not None]:
+        show_leaderboards(begun, output)
+        return
+    show_leaderboard(open_sweep(sweep, home.home()), output)
 
 
 _BOARD = (
     "rank",
+    "stage",
     "number",
     "id",
     "state",
@@ -146,7 +160,8 @@ def _heading(key: str, swept: tuple[str, ...]) -> str:
     return short.get(key, key.removeprefix("quality/"))
 
 
-def _show_leaderboard(state: SweepState, output: Format) -> None:
+def show_leaderboard(state: SweepState, output: Format) -> None:
+    """The leaderboard of one sweep, or of one stage."""
     from analysis.leaderboard import leaderboard as rank
 
     board = rank(state)
@@ -220,13 +235,19 @@ def report(
     print(write_report(state, to or state.folder / "report.html"))
 
 
+def judged_builtin(state: SweepState) -> str | None:
+    """The built-in data that the sweep's dev and challenge rows are of; None for rows of one's own."""
+    data = state.facts.get("judged") or state.recipe.get("data") or {}
+    return data.get("builtin")  # type: ignore[no-any-return]
+
+
 def show_outcome(state: SweepState) -> None:
     """What stands at the end of ``submit``: leaderboard, comparison, champion, and where to look next."""
     from analysis.rule import QUALITY, SCORE, effective_rule
 
-    if not any(trial.reports for trial in state.trials.values()):
+    if not any(trial.reports or trial.stage for trial in state.trials.values()):
         return
-    _show_leaderboard(state, Format.TABLE)
+    show_leaderboard(state, Format.TABLE)
     champion = (state.champion or {}).get("champion")
     if any(evaluation.split == "challenge" for evaluation in state.evaluations()):
         _show_comparison(state, "challenge", Format.TABLE)
@@ -235,15 +256,16 @@ def show_outcome(state: SweepState) -> None:
         metric = effective_rule(state)[0].metric
         score = trial.metrics.get(metric if metric.startswith(QUALITY) else SCORE)
         print(
-            f"champion: trial {trial.number} ({champion}), dev score {short(score)}, "
+            f"champion: {trial.label} ({champion}), dev score {short(score)}, "
             f"validation loss {short(trial.metrics.get('val/loss'))}"
         )
+        for line in improvements(state):
+            print(line)
     if state.exports and state.exports[-1]["trial"] == champion:
         print(f"bundle:   {state.exports[-1]['to']} (verified)")
     if (state.folder / "report.html").exists():
         print(f"report:   {state.folder / 'report.html'}")
-    is_demo = state.recipe.get("data", {}).get("builtin") in ("commerce", "commerce_pairs")
-    query = "waterproof trail shoes for my wife" if is_demo else "…"
+    query = "waterproof trail shoes for my wife" if judged_builtin(state) in ("commerce", "commerce_pairs") else "…"
     print(f'next:     podium dashboard · podium try "{query}" · podium cost')
     if state.exports and state.exports[-1]["trial"] == champion:
         print(f"serve it: podium serve {state.name}")

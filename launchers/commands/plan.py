@@ -1,12 +1,16 @@
 """``podium plan``."""
 
 import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from launchers.commands.options import Output, Overrides, SweepFile, Yes
 from launchers.output import Format, say, show_csv, show_json, show_table
+from sweeps.errors import InvalidInput, Problem
+
+if TYPE_CHECKING:
+    from launchers.staging import Stages
 
 
 def plan(
@@ -22,11 +26,19 @@ def plan(
 
     [dim]podium plan sweeps/quickstart.yaml
     podium plan sweeps/commerce_sft.yaml search.trials=40 -o json
-    podium plan sweeps/commerce_sft.yaml --trial 3[/]
+    podium plan sweeps/commerce_sft.yaml --trial 3
+    podium plan sweeps/quickstart_sft_dpo.yaml stages.dpo.search.trials=12[/]
     """
     from launchers.build import build
+    from launchers.staging import build_stages
     from sweeps.plan import plan as make_plan
 
+    if stages := build_stages(sweep, overrides or [], yes=yes):
+        if trial is not None:
+            rule = f"it prints NeMo's YAML of a fresh trial, and {stages.name} has stages, but got {trial}"
+            raise InvalidInput(Problem("--trial", rule, "leave it out"))
+        _show_stages(stages, output)
+        return
     built = build(sweep, overrides or [], yes=yes)
     if trial is not None:
         _print_trial(built, trial)
@@ -42,6 +54,31 @@ def plan(
         show_csv(rows, list(columns))
         return
     show_table(f"{built.sweep.spec.name}: {content['num_trials']} trials", rows, columns)
+    for line in made.lines():
+        say(line)
+
+
+def _show_stages(stages: "Stages", output: Format) -> None:
+    """The plan of every stage and their sum."""
+    from sweeps.staged_plan import first_columns, staged_plan
+
+    starts = {one.name: (one.start.stage, one.start.top) for one in stages.staged.stages if one.start}
+    sweeps = {one.name: built.sweep for one, built in zip(stages.staged.stages, stages.every, strict=True)}
+    made = staged_plan(stages.name, sweeps, starts, stages.staged.budget, today=datetime.date.today())
+    content = made.to_dict()
+    if output is Format.JSON:
+        show_json(content)
+        return
+    rows = {name: [_row(entry) for entry in one["trials"]] for name, one in content["stages"].items()}
+    if output is Format.CSV:
+        every = [{"stage": name, **row} for name, found in rows.items() for row in found]
+        show_csv(every, first_columns(every))
+        return
+    for name, one in made.stages.items():
+        columns = {key: key.split(".")[-1] if "." in key else key for key in rows[name][0]}
+        show_table(f"{stages.name}, stage {name}: {one.num_trials} trials", rows[name], columns)
+        for line in one.lines():
+            say(line)
     for line in made.lines():
         say(line)
 
@@ -63,7 +100,6 @@ def _print_trial(built: Any, number: int) -> None:
     from recipes.engines.protocol import Job
     from recipes.schema import Recipe
     from sweeps.design_points import planned_points
-    from sweeps.errors import InvalidInput, Problem
 
     design = planned_points(built.sweep)
     if number >= len(design.trials):

@@ -39,7 +39,8 @@ def settings(state: SweepState) -> list[Finding]:
     """The settings in each trial's folder are those that its id was made of."""
     recipes = [event for _, event in events(state.folder, "sweep") if event is not None]
     findings = []
-    for trial in state.every_trial.values():
+    drawn = [trial for trial in state.every_trial.values() if trial.stage is None]  # a stage looks after its own
+    for trial in drawn:
         sweep = recipes[min(trial.version, len(recipes)) - 1]
         path = state.folder / "trials" / trial.id / SETTINGS
         problem = _settings_problem(state, trial, sweep)
@@ -50,7 +51,7 @@ def settings(state: SweepState) -> list[Finding]:
             findings.append(failed(f"trial {trial.number}: {problem}", fix(state.folder), _writer(path, again)))
         else:
             findings.append(failed(f"trial {trial.number}: {problem}", WHOLE))
-    return findings or [ok(f"{SETTINGS} of {len(state.every_trial)} trials give their ids again")]
+    return findings or [ok(f"{SETTINGS} of {len(drawn)} trials give their ids again")]
 
 
 def _settings_problem(state: SweepState, trial: TrialState, sweep: dict[str, Any]) -> str | None:

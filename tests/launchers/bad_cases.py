@@ -15,6 +15,7 @@ from tests.launchers.bad_prices import PRICES
 from tests.launchers.bad_retrieval import RETRIEVAL
 from tests.launchers.bad_runs import EVALUATION, HOME, RUNNING
 from tests.launchers.bad_serving import SERVING
+from tests.launchers.bad_stages import STAGES
 from tests.launchers.bad_starts import STARTS
 from tests.launchers.bad_storage import BUNDLES, MLFLOW, STORAGE
 from tests.launchers.bad_yaml import FILE, SPACE
@@ -32,6 +33,7 @@ SECTIONS: dict[str, tuple[Case, ...]] = {
     "The base model": BASE,
     "Recipe and pools": RECIPE,
     "Adapters to start from": STARTS,
+    "Stages": STAGES,
     "Preferences": PREFERENCES,
     "Evaluation and champion": EVALUATION,
     "The judge": JUDGES,

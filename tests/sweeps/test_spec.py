@@ -11,6 +11,7 @@ from sweeps.loading import check_source
 from sweeps.metrics import METRICS, NAMES, find_metric
 from sweeps.source import parse_source
 from sweeps.spec import Constraint, Sweep, SweepSpec, load_spec, read_spec, resolve
+from sweeps.stages import read_staged
 
 Write = Callable[[str], Path]
 Make = Callable[..., Sweep]
@@ -84,7 +85,11 @@ def test_all_but_name_recipe_and_space_has_a_default(write: Write) -> None:
 
 @pytest.mark.parametrize("path", sorted(Path(sweeps.spec.__file__).parent.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_sweeps_of_this_repository_are_right(path: Path) -> None:
-    assert load_spec(path).spec is not None
+    if found := read_staged(path):
+        assert found.problems == ()
+        assert all(stage.loaded().problems == () for stage in found.stages)
+    else:
+        assert load_spec(path).spec is not None
 
 
 @pytest.mark.parametrize(

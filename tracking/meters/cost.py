@@ -181,8 +181,12 @@ def trial_cost(state: SweepState, trial_id: str) -> dict[str, float]:
     """What it took to train a trial and to score it on dev, its verdicts too. Empty where nothing is recorded.
 
     Every trial goes through that. What only those go through who may win (:data:`DECIDING`) is not counted: trials are
-    compared by this, and the best would look dear for having been looked at closely.
+    compared by this, and the best would look dear for having been looked at closely. Of a trial that an earlier stage
+    has trained it is what it had cost there.
     """
+    one = state.trials.get(trial_id)
+    if one is not None and one.stage is not None:
+        return dict(one.spent)
     entries = [entry for entry in state.costs if entry.trial == trial_id and entry.what not in DECIDING]
     judge = judge_tokens(one for one in evaluations_of(state, trial_id) if one.split not in DECIDING).usd or 0.0
     if not entries and not judge:

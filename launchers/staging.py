@@ -1,0 +1,148 @@
+"""A staged sweep YAML as sweeps that can be planned and run: one for each stage, and what the earlier ones decide."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from analysis.champion import choose_on_dev
+from launchers import home
+from launchers.build import Built, build_loaded
+from launchers.place import Place, StartTrial
+from sweeps.errors import InvalidInput, Problem
+from sweeps.stages import Staged, read_staged
+from tracking.ledger import SweepState, read
+
+
+@dataclass(frozen=True)
+class Stages:
+    """A staged sweep with everything that was read to make it.
+
+    Attributes:
+        staged: As it is written.
+        path: The YAML's; relative paths in it are taken from ``base_dir``.
+        overrides: ``key=value`` texts on top of it.
+        first: The first stage.
+        later: The others, as they are before anybody knows what they start from.
+    """
+
+    staged: Staged
+    path: Path
+    base_dir: Path
+    overrides: tuple[str, ...]
+    first: Built
+    later: tuple[Built, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the whole."""
+        return self.staged.name
+
+    @property
+    def every(self) -> tuple[Built, ...]:
+        """All stages, as they are before any has run."""
+        return self.first, *self.later
+
+    @property
+    def folder(self) -> Path:
+        """The run folder of the whole, which is that of its last stage."""
+        return home.run_folder(self.name)
+
+    def folder_of(self, number: int) -> Path:
+        """The run folder of a stage."""
+        return home.run_folder(self.every[number].sweep.spec.name)
+
+    def started(self, number: int) -> Built:
+        """A stage with what it starts from, which its stage has decided.
+
+        Raises:
+            InvalidInput: That stage has no champion, or too few that it could name.
+        """
+        built = self.every[number]
+        place, start = built.place, self.staged.stages[number].start
+        if place is None or start is None:
+            return built
+        source = read(self.folder_of(place.names.index(start.stage)))
+        trials = best_of(source, start.top)
+        starts = tuple(StartTrial(start.stage, source.folder, trial) for trial in trials)
+        adapters = [str((source.folder / str(source.trials[trial].adapter)).resolve()) for trial in trials]
+        loaded = self.staged.stages[number].loaded(adapters)
+        place = replace(place, starts=starts)
+        return build_loaded(loaded, self.path, self.overrides, yes=True, base_dir=self.base_dir, place=place)
+
+
+def best_of(state: SweepState, top: int) -> list[str]:
+    """The champion of a stage, and with ``top`` above 1 the next best of it, as many as qualify."""
+    champion = (state.champion or {}).get("champion")
+    if champion is None:
+        return []
+    others = [trial for trial in choose_on_dev(state).ranking if trial != champion and state.trials[trial].adapter]
+    return [champion, *others][:top]
+
+
+def build_stages(
+    path: Path, overrides: Sequence[str] = (), *, yes: bool = False, base_dir: Path | None = None
+) -> Stages | None:
+    """Read and check every stage; start nothing. None where the YAML has no stages.
+
+    Args:
+        path: The sweep's YAML.
+        overrides: ``key=value`` texts that are put on top of it.
+        yes: Whether more trials than anybody means by accident are meant.
+        base_dir: What relative paths are taken from; the YAML's own folder unless it is given.
+
+    Raises:
+        InvalidInput: With all that is wrong with the sweep, each with its line.
+    """
+    staged = read_staged(path, overrides)
+    if staged is None:
+        return None
+    base_dir = base_dir or path.resolve().parent
+    names = tuple(stage.name for stage in staged.stages)
+    built: list[Built] = []
+    problems: list[Problem] = []
+    if staged.problems:  # then a stage may not be what it seems
+        problems = [one for stage in staged.stages for one in stage.loaded().problems]
+        raise staged.error(*problems)
+    for stage in staged.stages:
+        source = stage.start.stage if stage.start else None
+        rows, data = (built[0].rows, built[0].judged) if built else (None, None)
+        place = Place(staged.name, stage.name, names, staged.budget, data, rows, source)
+        try:
+            one = build_loaded(stage.loaded(), path, overrides, yes=yes, base_dir=base_dir, place=place)
+        except InvalidInput as error:
+            problems += error.problems
+            if not built:  # the others are held against the first one
+                problems += [one for later in staged.stages[1:] for one in later.loaded().problems]
+                break
+            continue
+        built.append(one)
+    if problems:
+        raise staged.error(*problems)
+    found = [problem for number in range(1, len(built)) for problem in _check(staged, built, number)]
+    if found:
+        raise staged.error(*found)
+    return Stages(staged, path, base_dir, tuple(overrides), built[0], tuple(built[1:]))
+
+
+def _check(staged: Staged, built: Sequence[Built], number: int) -> list[Problem]:
+    """What is wrong with a stage in view of those before it."""
+    stage, one = staged.stages[number], built[number].sweep
+    start, source = stage.start, stage.source
+    assert start is not None, "only the first stage has none"
+    before = built[[other.name for other in staged.stages].index(start.stage)].sweep
+    found = []
+    if one.facts.base_identity != before.facts.base_identity:
+        told, other = one.settings["base"]["path"], before.settings["base"]["path"]
+        rule = f"its base is {told}, but {start.stage}, where it starts, has adapted {other}"
+        key = ("set", "base.path") if "base.path" in source.block("set") else ("recipe",)
+        found.append(source.problem(key, rule, "an adapter fits its own base: give both the same"))
+    if start.top > (most := before.spec.search.trials):
+        rule = f"must be at most {most}, the trials of {start.stage}, but got {start.top}"
+        found.append(source.problem(("start", "top"), rule, f"write top: {most}, or give {start.stage} more trials"))
+    if one.settings["engine"] == "nemo":
+        rule = f"engine nemo trains fresh adapters, but {stage.name} starts from {start.stage}"
+        found.append(source.problem(("recipe",), rule, "set engine: packed"))
+    if check := one.spec.champion.cross_check:
+        rule = f"{check} trains fresh adapters, and cannot train again what starts from another stage"
+        found.append(source.problem(("champion", "cross_check"), rule, "leave it out"))
+    return found

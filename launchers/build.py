@@ -169,7 +169,7 @@ def _check_guided(loaded: LoadedSpec, sweep: Sweep, place: Place | None) -> None
 
 
 def composed(loaded: LoadedSpec, base_dir: Path) -> dict[str, Any]:
-    """The sweep's recipe with the inputs that are set in its YAML; no rows are read. Errors are those of :func:`build`."""
+    """The sweep's recipe with the inputs that are set in its YAML; no rows are read. It raises as :func:`build`."""
     raw = loaded.source.values
     recipe = raw.get("recipe")
     if not isinstance(recipe, str):

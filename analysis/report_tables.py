@@ -108,7 +108,7 @@ def instrument_table(state: SweepState) -> dict[str, Any] | None:
         cells = [_cell(str(record["scorer"]), text=True), _cell(words, text=True), _cell(counted), _cell(between)]
         rows.append({"css": "", "title": skipped, "cells": [*cells, _cell(bound), _cell(met)]})
     heads = ("scored by", "planted in right answers", "found", "interval of the share", "asked", "kept")
-    return {"heads": [_head(name, text=place < 2) for place, name in enumerate(heads)], "rows": rows}
+    return _table(heads, rows)
 
 
 def ways_table(state: SweepState) -> dict[str, Any] | None:
@@ -129,7 +129,7 @@ def ways_table(state: SweepState) -> dict[str, Any] | None:
             {"css": "", "title": "" if way.interval else "too few of the answers differ to say", "cells": cells}
         )
     heads = ("answered", f"{found[0].metric} as measured", "in this way", "interval of the difference", "n")
-    return _table(heads, rows, 1)
+    return _table(heads, rows)
 
 
 def stages_table(state: SweepState) -> dict[str, Any] | None:
@@ -140,7 +140,7 @@ def stages_table(state: SweepState) -> dict[str, Any] | None:
         cells = [_cell(told[key], text=True) for key in ("stage", "status")]
         cells += [_cell(told.get("method"), text=True), _cell(told["num_trials"]), _cell(told.get("label"), text=True)]
         rows.append({"css": "", "title": told.get("reason") or "", "cells": [*cells, _cell(told["usd"])]})
-    return _table(("stage", "status", "method", "trials", "champion", "US$"), rows, 3) if rows else None
+    return _table(("stage", "status", "method", "trials", "champion", "US$"), rows) if rows else None
 
 
 def steps_table(state: SweepState) -> dict[str, Any] | None:
@@ -151,7 +151,7 @@ def steps_table(state: SweepState) -> dict[str, Any] | None:
         cells += [_cell(step.gain), _cell(_interval(step.gain_interval)), _cell(step.verdict, text=True)]
         rows.append({"css": "", "title": step.words, "cells": cells})
     heads = ("", "n", "mean", "interval", "over the one before", "interval of that", "verdict")
-    return _table(heads, rows, 1) if rows else None
+    return _table(heads, rows) if rows else None
 
 
 def _interval(interval: tuple[float, float] | None) -> str | None:
@@ -175,14 +175,14 @@ def latency_tables(scene: Scene) -> dict[str, Any] | None:
             rows.append(
                 {"css": "", "title": one["why"], "cells": [*cells, _cell(one["n"]), _cell(one["load"], text=True)]}
             )
-        tables.append(_table(("", "stage", "median, s", "95th percentile, s", "99th, s", "requests", "asked"), rows, 2))
+        tables.append(_table(("", "stage", "median, s", "95th percentile, s", "99th, s", "requests", "asked"), rows))
     if limits:
         rows = []
         for one in limits:
             verdict = "–" if one["kept"] is None else "kept" if one["kept"] else "broken"
             cells = [_cell(one["label"], text=True), _cell(one["metric"], text=True), _cell(one["limit"], text=True)]
             rows.append({"css": "", "title": one["why"], "cells": [*cells, _cell(one["value"]), _cell(verdict)]})
-        tables.append(_table(("", "limit of the SLO on", "limit", "measured, s", "verdict"), rows, 3))
+        tables.append(_table(("", "limit of the SLO on", "limit", "measured, s", "verdict"), rows))
     if grid:
         rows = [
             {
@@ -204,7 +204,7 @@ def latency_tables(scene: Scene) -> dict[str, Any] | None:
             "US$ per 1,000 good",
             "US$ per hour of one, as of",
         )
-        tables.append(_table(heads, rows, 1))
+        tables.append(_table(heads, rows))
     bars = latency_figures.stage_bars(scene)
     return {
         "how": ("Drawn are the medians of the stages, which need not add up to the agent's. " if bars else "")
@@ -227,8 +227,10 @@ def _how_served(grid: dict[str, Any]) -> str:
     return f"their number is what of {grid['rate']:g} requests a second was good"
 
 
-def _table(heads: tuple[str, ...], rows: list[dict[str, Any]], num_texts: int) -> dict[str, Any]:
-    return {"heads": [_head(name, text=place < num_texts) for place, name in enumerate(heads)], "rows": rows}
+def _table(heads: tuple[str, ...], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """A table of at least one row; a heading stands over texts or over numbers as its column does."""
+    columns = zip(heads, rows[0]["cells"], strict=True)
+    return {"heads": [_head(name, text=cell["text"]) for name, cell in columns], "rows": rows}
 
 
 def _between(value: float | None, low: float | None, high: float | None) -> dict[str, Any]:
@@ -262,8 +264,8 @@ def pairwise_tables(state: SweepState) -> dict[str, Any] | None:
         "how": f"Answers to the {found['split']} set, n = {found['n']} items, compared by the judge in both orders on "
         f"{when(found['t'])}; a verdict that changes with the order is a tie. Strength is the probability of a win "
         "against an average arm (Bradley–Terry). It decides nothing: the champion is chosen by scores.",
-        "arms": {"heads": [_head(name, text=place < 1) for place, name in enumerate(heads)], "rows": arms},
-        "pairs": {"heads": [_head(name, text=place < 2) for place, name in enumerate(beside)], "rows": pairs},
+        "arms": _table(heads, arms),
+        "pairs": _table(beside, pairs),
     }
 
 

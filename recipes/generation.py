@@ -131,6 +131,13 @@ def load_base(path: str, base: Base, device: str) -> tuple[Any, Any]:
     return network.to("cuda" if device == "gpu" else "cpu").eval(), tokenizer
 
 
+def end_tokens(network: Any, tokenizer: Any) -> tuple[int, ...]:
+    """The tokens that end an answer: the tokenizer's, and those of the model's own generation settings."""
+    configured = getattr(network.generation_config, "eos_token_id", None)
+    more = configured if isinstance(configured, list) else [configured]
+    return tuple(dict.fromkeys(end for end in (tokenizer.eos_token_id, *more) if end is not None))
+
+
 def quiet() -> None:
     """Keep the libraries' notes about themselves from the terminal."""
     import logging

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recipes.generation import load_base
+from recipes.generation import end_tokens, load_base
 from recipes.schema import Base
 from sweeps.errors import InvalidInput, Problem
 
@@ -40,9 +40,7 @@ class Models:
         self._active: str | None = None
         self.names = tuple(adapters)
         self.context: int | None = getattr(network.config.get_text_config(), "max_position_embeddings", None)
-        configured = getattr(network.generation_config, "eos_token_id", None)
-        more = configured if isinstance(configured, list) else [configured]
-        self.ends = tuple(dict.fromkeys(end for end in (self.tokenizer.eos_token_id, *more) if end is not None))
+        self.ends = end_tokens(network, self.tokenizer)
 
     @property
     def device(self) -> Any:

@@ -262,7 +262,7 @@ class _Batch:
         self._network, self._members, self._max_new = network, list(members), max_new_tokens
         self._prompts, self._pick = prompts, pick
         self._names = [[(first_adapter + a, number) for number in prompt_numbers] for a in range(len(members))]
-        self._ends = _end_tokens(network)
+        self._ends = set(generation.end_tokens(network.model, network.tokenizer))
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]
     def run(self, progress: Callable[[], None]) -> list[list[list[int]]]:
@@ -353,12 +353,6 @@ def _common(prompts: Sequence[Sequence[int]]) -> int:
     length = min(len(first), len(last)) - 1
     same = next((place for place in range(length) if first[place] != last[place]), length)
     return same if same >= MIN_SHARED else 0
-
-
-def _end_tokens(network: Network) -> set[int]:
-    ends = {network.tokenizer.eos_token_id}
-    configured = getattr(network.model.generation_config, "eos_token_id", None)
-    return ends | set(configured if isinstance(configured, list) else [configured]) - {None}
 
 
 def _room(part: torch.Tensor, index: torch.Tensor, room: int) -> torch.Tensor:

@@ -66,10 +66,10 @@ def test_rows_that_end_early_leave_the_batch(
         for prompt in PROMPTS
     ]
     loaded = [decode.load_adapter(bench.network(), folder) for folder in adapters]
-    monkeypatch.setattr(decode, "_end_tokens", lambda network: set())
+    monkeypatch.setattr(generation, "end_tokens", lambda network, tokenizer: ())
     whole = decode.answer(bench.network(), loaded, ids, 24)
     ends = {token for rows in whole for row in rows for token in row[2:20:5]} if ending == 0 else set(range(ending))
-    monkeypatch.setattr(decode, "_end_tokens", lambda network: ends)
+    monkeypatch.setattr(generation, "end_tokens", lambda network, tokenizer: tuple(ends))
     cut = [[row[: next((n for n, token in enumerate(row) if token in ends), 24)] for row in rows] for rows in whole]
     assert decode.answer(bench.network(), loaded, ids, 24) == cut
 

@@ -12,11 +12,13 @@ from tracking.ledger import FILE_NAME, FORMAT, Ledger, fold, read
 
 SWEEP = {"event": "sweep", "name": "s", "format": FORMAT, "spec": {}, "recipe": {}, "facts": {}}
 TRIAL = {"event": "trial", "trial": "a", "number": 0, "values": {"lr": 0.1}, "pool": "p", "max_steps": 9, "repeat": 0}
+START = {"event": "start", "trial": "b", "values": {}, "pool": "p", "known": {}, "stage": "sft", "stage_number": 3}
 EVENTS: list[dict[str, Any]] = [
     SWEEP,
     {"event": "begin", "host": "größe.example", "pid": 7},
     {"event": "units", "units": {"p": 2}},
     TRIAL,
+    {**START, "number": -1, "max_steps": 9, "adapter": "stages/sft/trials/b/adapter", "spent": {"cost/usd": 0.1}},
     {"event": "mlflow", "tracking_uri": "sqlite:///x", "experiment_id": "1"},
     {"event": "state", "trial": "a", "state": "RUNNING"},
     {"event": "report", "trial": "a", "step": 3, "metrics": {"train/loss": 1.5, "val/loss": 1.25}},
@@ -47,7 +49,7 @@ def parsed(lines: list[bytes]) -> Any:
 
 
 def test_every_kind_of_event_is_among_them() -> None:
-    assert {event["event"] for event in EVENTS} == set(re.findall(r"``(\w+)`` \(", fold.__doc__ or "")) - {"t"}
+    assert {event["event"] for event in EVENTS} == set(re.findall(r"``(\w+)``\s+\(", fold.__doc__ or "")) - {"t"}
 
 
 @pytest.mark.parametrize("number", range(len(LINES)), ids=[event["event"] for event in EVENTS])

@@ -1,7 +1,7 @@
 """``podium data check``."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,7 @@ from launchers.output import Format, progress, say, show_csv, show_json, show_ta
 
 if TYPE_CHECKING:
     from recipes.data.checking import Checked, Lengths, Settings
+    from recipes.data.held_out import HeldOut
 
 BAR = 50  # characters of the longest bar
 COLUMNS = ("level", "name", "count", "lines", "rule", "hint")
@@ -37,6 +38,10 @@ def check(
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="The most tokens of a row.", min=1)] = None,
     similarity: Similarity = None,
+    held_out: Annotated[
+        list[str] | None,
+        typer.Option(help="Rows whose prompts must not be here, such as those of dev and challenge.", metavar="DATA"),
+    ] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Check rows before anything is trained on them. Changes nothing.
@@ -48,13 +53,15 @@ def check(
     [dim]podium data check rows.jsonl
     podium data check rows.parquet --base ./my-base --schema answer.schema.json
     podium data check sweeps/quickstart.yaml
+    podium data check pairs.jsonl --held-out split/dev.jsonl --held-out split/challenge.jsonl
     podium data check s3://my-bucket/rows.jsonl -o json[/]
     """
     from recipes.data.checking import check as run
 
     with progress() as tell, given(data) as found:
         tell("reading rows")
-        seen = run(found.source, _settings(found, base, schema, max_tokens, similarity), tell)
+        settings = _settings(found, base, schema, max_tokens, similarity)
+        seen = run(found.source, replace(settings, held_out=_held_out(held_out or [])), tell)
     if output is Format.JSON:
         show_json(as_json(seen))
     elif output is Format.CSV:
@@ -90,6 +97,17 @@ def _settings(
         max_tokens=max_tokens or (recipe.data.max_tokens if recipe is not None else None),
         threshold=THRESHOLD if similarity is None else similarity,
     )
+
+
+def _held_out(files: list[str]) -> "HeldOut":
+    """The prompts of these files, by the file."""
+    from recipes.data.held_out import held_out
+
+    prompts: HeldOut = {}
+    for file in files:
+        with given(file) as found:
+            prompts |= held_out(found.source.rows(), file)
+    return prompts
 
 
 def _read_schema(path: Path) -> Any:

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from recipes import bases
 from recipes.data import answers, masks
+from recipes.data import held_out as held
 from recipes.data.findings import Finding, Tallies, ordered
+from recipes.data.held_out import HeldOut
 from recipes.data.links import Columns, components, near_links
 from recipes.data.looks import Fields, First, Sample, Second, common_form, look_again, look_at
 from recipes.data.rows import is_pair
@@ -48,6 +50,7 @@ class Settings:
         schema: JSON Schema of the answers, as text.
         max_tokens: Of a row; a longer one is an error, or a warning where tokens are estimated.
         threshold: The similarity from which two prompts are nearly the same.
+        held_out: Prompts that no row may have.
     """
 
     base: Base | None = None
@@ -55,6 +58,7 @@ class Settings:
     schema: str | None = None
     max_tokens: int | None = None
     threshold: float = THRESHOLD
+    held_out: HeldOut = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,7 @@ class _Look:
     broken: Tallies
     answers: answers.Answers
     template: Tallies
+    held_out: Tallies
     lengths: NDArray[np.int32]
     num_masked: int
 
@@ -131,7 +136,8 @@ def check(source: Source, settings: Settings, tell: Tell = lambda _: None) -> Ch
     limit = _limit(settings)
     workers = num_workers(source.num_bytes)
     columns, sample, seen, parts = Columns(), Sample(), answers.Answers(), list[NDArray[np.int32]]()
-    forms, broken, template, num_masked, num_rows = Counter[str](), Tallies(), Tallies(), 0, 0
+    forms, broken, template, held_out = Counter[str](), Tallies(), Tallies(), Tallies()
+    num_masked, num_rows = 0, 0
     tasks = ((chunk, sample.below) for chunk in source.chunks())
     for look in each(partial(_look, settings=settings), tasks, workers):
         columns.add(look.first)
@@ -140,6 +146,7 @@ def check(source: Source, settings: Settings, tell: Tell = lambda _: None) -> Ch
         broken.merge(look.broken)
         seen.merge(look.answers)
         template.merge(look.template)
+        held_out.merge(look.held_out)
         parts.append(look.lengths)
         num_masked += look.num_masked
         num_rows += look.lengths.size + sum(tally.count for tally in look.broken.values())
@@ -148,6 +155,7 @@ def check(source: Source, settings: Settings, tell: Tell = lambda _: None) -> Ch
         raise InvalidInput(Problem("DATA", f"{source.name} holds no rows", "one JSON object a line is needed"))
     lengths = np.concatenate(parts)
     found = [*_form_findings(forms, broken), *_length_findings(lengths, columns.numbers, limit, tokenizer is None)]
+    found += held.findings(held_out)
     if tokenizer is not None and settings.base is not None:
         found += masks.findings(template, tokenizer, settings.base.path)
     gendered, near = _second(source, settings, columns, sample.common(), workers, tell)
@@ -223,6 +231,7 @@ def _look(task: tuple[Chunk, int], settings: Settings) -> _Look:
         broken=broken,
         answers=answers.look_at(rows, settings.schema),
         template=template,
+        held_out=held.look_at(rows, settings.held_out),
         lengths=np.array(lengths, np.int32),
         num_masked=num_masked,
     )

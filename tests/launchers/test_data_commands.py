@@ -57,6 +57,24 @@ def test_a_check_with_an_error_prints_it_and_ends_with_2(folder: Path) -> None:
     assert [row["lines"] for row in table if row["name"] == "form"] == ["151", "152"]
 
 
+def test_prompts_that_are_held_out_are_an_error_in_rows_and_in_pairs(folder: Path) -> None:
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    (folder / "challenge.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:3]))
+    pairs = [{"prompt": row["prompt"], "chosen": row["completion"], "rejected": "no"} for row in rows[2:]]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    for name, lines in (("rows.jsonl", [1, 2, 3]), ("pairs.jsonl", [1])):
+        held = ("--held-out", str(folder / "challenge.jsonl"))
+        done = run(folder, "check", str(folder / name), *held, "-o", "json")
+        assert done.returncode == 2
+        found = [one for one in json.loads(done.stdout)["findings"] if one["name"] == "held out"]
+        assert [(one["count"], one["lines"]) for one in found] == [(len(lines), lines)]
+        assert f"is also in {folder / 'challenge.jsonl'}, which is held out" in found[0]["rule"]
+    (folder / "cut.jsonl").write_text('{"prompt": "x"}\n')
+    done = run(folder, "check", str(folder / "rows.jsonl"), "--held-out", str(folder / "cut.jsonl"))
+    assert done.returncode == 2
+    assert "mend the row: its prompt is held out" in done.stderr
+
+
 def test_a_sweep_is_checked_by_its_own_base_schema_and_limit(folder: Path) -> None:
     sweep = folder / "small.yaml"
     sweep.write_text(

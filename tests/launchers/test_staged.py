@@ -255,7 +255,8 @@ def test_killed_in_either_stage_it_loses_nothing(tmp_path: Path, home: Path, mom
     assert set(first.trials) == set(same_first.trials)
     assert set(last.trials) >= set(last.starts)
     assert next(iter(last.starts)) == next(iter(same_last.starts))
-    assert len(last.challenge_reads) == 1
+    # A set that was open when the driver died is read again, and the ledger says so.
+    assert len(last.challenge_reads) == (2 if moment.event == "challenge" else 1)
 
 
 def test_a_second_submit_follows_and_a_stop_lets_the_rest_train_nothing(tmp_path: Path) -> None:
@@ -309,7 +310,9 @@ def test_a_stage_without_a_champion_ends_the_sweep(tmp_path: Path) -> None:
 
 def test_a_budget_that_the_first_stage_spends_leaves_its_champion(tmp_path: Path) -> None:
     """Nothing more is trained, and what the budget has paid for is confirmed and exported."""
-    told = submitted(tmp_path, write(tmp_path, champion={"minimize": "val/loss"}), "budget.usd=0.00003", code=4)
+    path = write(tmp_path, champion={"minimize": "val/loss"})
+    # Half a minute of a core: enough for some reports on any machine, and for 4,000 steps on none.
+    told = submitted(tmp_path, path, "stages.sft.set.train.max_steps=4000", "budget.usd=0.0004", code=4)
     assert "budget.usd" in told
     first, last = read(tmp_path / NESTED), read(tmp_path / LAST)
     assert (first.status, last.status) == ("BUDGET", "BUDGET")

@@ -24,7 +24,7 @@ def enter(ledger: Ledger, place: Place) -> None:
         have = {evaluation.id for evaluation in ledger.read().evaluations()}
         for arm, evaluations in source.arms.items():
             if not state.arms.get(arm):
-                _copy(ledger, source, [one for one in evaluations if one.id not in have])
+                _copy(ledger, source, [one for one in evaluations if one.id not in have], place.starts[0].stage)
 
 
 def _enter(ledger: Ledger, state: SweepState, source: SweepState, start: StartTrial, number: int) -> None:
@@ -46,7 +46,7 @@ def _enter(ledger: Ledger, state: SweepState, source: SweepState, start: StartTr
     if there is None or any(getattr(there, name) != value for name, value in fields.items()):
         ledger.append("start", trial=trial.id, **fields)
     known = _ids(state.every_trial.get(trial.id))
-    _copy(ledger, source, [one for one in (*trial.superseded, *trial.evaluations) if one.id not in known])
+    _copy(ledger, source, [one for one in (*trial.superseded, *trial.evaluations) if one.id not in known], start.stage)
 
 
 def _loss(state: SweepState, source: SweepState, trial: TrialState) -> dict[str, float]:
@@ -63,11 +63,11 @@ def _ids(trial: TrialState | None) -> set[str]:
     return {one.id for one in (*trial.superseded, *trial.evaluations)} if trial else set()
 
 
-def _copy(ledger: Ledger, source: SweepState, evaluations: list[Evaluation]) -> None:
-    """Evaluations as they are; their answers stay where they lie."""
+def _copy(ledger: Ledger, source: SweepState, evaluations: list[Evaluation], stage: str) -> None:
+    """Evaluations as they are, with the stage that has paid for them; their answers stay where they lie."""
     for one in evaluations:
         items = _seen_from(ledger.folder, source.folder / one.items) if one.items else None
-        ledger.append("evaluation", **{**vars(one), "items": items})
+        ledger.append("evaluation", **{**vars(one), "items": items, "stage": one.stage or stage})
 
 
 def _seen_from(folder: Path, path: Path) -> str:

@@ -38,6 +38,7 @@ class Evaluation:
     items: str | None = None  # JSONL of the answers and their scores, relative to the run folder
     # Judge, data hash, sample sizes: whatever explains the numbers.
     detail: dict[str, Any] = field(default_factory=dict)
+    stage: str | None = None  # the earlier one that has made and paid for it; None for what this ledger's sweep made
 
 
 @dataclass

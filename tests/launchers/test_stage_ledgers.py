@@ -25,6 +25,7 @@ from launchers.walk import whole_code
 from sweeps.errors import InvalidInput
 from sweeps.spec import Budget, Confirm
 from tracking.ledger import FORMAT, Ledger, State, SweepState, read
+from tracking.meters.cost import summary
 
 SFT, DPO = "aaaaaaaaaaaa", "dddddddddddd"
 NAMES = ("sft", "dpo")
@@ -118,6 +119,21 @@ def test_a_start_takes_part_with_its_adapter_its_answers_and_its_cost(last: Call
     assert sum(entry.usd for entry in state.costs) == pytest.approx(0.01), "its cost is that of the stage before"
     assert list(state.drawn) == [DPO]
     assert list(state.starts) == [SFT]
+
+
+def test_verdicts_of_a_start_are_paid_for_in_the_stage_that_asked_for_them(
+    home: Path, last: Callable[..., SweepState]
+) -> None:
+    judged = {"quality/score": 3.0, "judge/tokens": 1000.0, "judge/usd": 5.0}
+    first = home / "runs" / "shop" / "stages" / "sft"
+    for key, arm in ((f"{SFT}-again", SFT), ("base-again", "base")):
+        with Ledger(first) as ledger:
+            ledger.append("evaluation", id=key, arm=arm, split="dev", n=1, metrics=judged)
+    state = last()
+    assert [one.stage for one in (*state.trials[SFT].evaluations, *state.arms["base"])] == ["sft", "sft"]
+    assert summary(read(first))["cost/judge_usd"] == 10.0
+    assert summary(state)["cost/judge_usd"] == 0.0
+    assert summary(state)["cost/usd"] == pytest.approx(0.01)
 
 
 def test_a_start_enters_once(home: Path, last: Callable[..., SweepState]) -> None:

@@ -124,10 +124,10 @@ def allocation(state: SweepState) -> dict[str, float]:
 
 
 def judge_tokens(evaluations: Iterable[Evaluation]) -> JudgeTokens:
-    """What these evaluations' verdicts took."""
+    """What these evaluations' verdicts took. What an earlier stage has paid for is told there."""
     total = JudgeTokens()
     for one in evaluations:
-        if "judge/tokens" in one.metrics:
+        if "judge/tokens" in one.metrics and one.stage is None:
             tokens = one.metrics["judge/tokens"]
             paid = JudgeTokens(
                 None if tokens is None else int(tokens),

@@ -122,7 +122,7 @@ def is_walking(folder: Path) -> bool:
 def keep(stages: Stages) -> None:
     """Keep the YAML of the whole, from which ``podium resume`` makes it again."""
     folder = stages.folder / STAGES
-    write_whole(folder / YAML, [stages.path.read_text(encoding="utf-8")])
+    write_whole(folder / YAML, [stages.staged.source.text])  # the file may have been edited since
     write_whole(folder / WHOLE, [json.dumps(told(stages), indent=1, default=str) + "\n"])
 
 

@@ -26,11 +26,13 @@ class Spending:
         wall_s = sum(session.seconds for session in state.sessions[:-1])
         return cls(sum(entry.usd for entry in work), sum(entry.unit_s for entry in work), wall_s)
 
-    def with_earlier(self, place: Place) -> "Spending":
-        """With what the earlier stages of the whole have spent, in all of their sessions."""
+    def with_others(self, place: Place) -> "Spending":
+        """With what the other stages of the whole have spent in all of their sessions, those after this one too."""
         usd, unit_s, wall_s = self.usd, self.unit_s, self.wall_s
-        for name in place.names[: place.number]:
-            folder = home.run_folder(f"{place.sweep}/{name}")
+        for name in place.names:
+            if name == place.name:
+                continue
+            folder = home.run_folder(place.sweep if name == place.names[-1] else f"{place.sweep}/{name}")
             if (folder / FILE_NAME).is_file():
                 state = read(folder)
                 one = Spending.of(state)

@@ -116,10 +116,9 @@ def build_loaded(
     _check_recipes(loaded, sweep)
     _check_guided(loaded, sweep, place)
     incumbent = _incumbent(loaded, sweep, base_dir)
-    text = path.read_text(encoding="utf-8")
     traffic = sweep.spec.traffic
     serving = (pools[traffic.pool] if traffic.pool else sweep.pools[0]) if traffic else None
-    return Built(sweep, rows, sweep.pools, base_dir, text, tuple(overrides), incumbent, serving, place)
+    return Built(sweep, rows, sweep.pools, base_dir, loaded.source.text, tuple(overrides), incumbent, serving, place)
 
 
 def _ours_alone(sweep: Sweep) -> str:

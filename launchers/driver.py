@@ -150,7 +150,7 @@ def tune_trials(
     failures = Failures(spec.give_up_after, halt)
     evaluators = Evaluators(ledger, arms, slots, ended, failures, packs, hopeless)
     spending = Spending.of(before)
-    together = spending.with_earlier(built.place) if built.place else spending
+    together = spending.with_others(built.place) if built.place else spending
     session_began = before.sessions[-1].began  # Ray may have been started before in this session
 
     def tick() -> None:

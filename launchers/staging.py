@@ -8,9 +8,12 @@ from analysis.champion import choose_on_dev
 from launchers import home
 from launchers.build import Built, build_loaded
 from launchers.place import Place, StartTrial
+from launchers.run_folder import exists
 from sweeps.errors import InvalidInput, Problem
 from sweeps.stages import Staged, read_staged
 from tracking.ledger import SweepState, read
+
+WAY_OUT = "change its space, its steps or the rule in the YAML and submit that; what was trained stays"
 
 
 @dataclass(frozen=True)
@@ -51,17 +54,33 @@ class Stages:
         """The run folder of a stage."""
         return home.run_folder(self.every[number].sweep.spec.name)
 
+    def source_of(self, number: int) -> SweepState | None:
+        """The stage that a stage starts from; None for the first one, and where that has no champion yet."""
+        start = self.staged.stages[number].start
+        if start is None:
+            return None
+        folder = self.folder_of([stage.name for stage in self.staged.stages].index(start.stage))
+        source = read(folder) if exists(folder) else None
+        return source if source and best_of(source, 1) else None
+
+    def can_start(self, number: int) -> bool:
+        """Whether a stage has what it starts from."""
+        return self.staged.stages[number].start is None or self.source_of(number) is not None
+
     def started(self, number: int) -> Built:
         """A stage with what it starts from, which its stage has decided.
 
         Raises:
-            InvalidInput: That stage has no champion, or too few that it could name.
+            InvalidInput: That stage has no champion.
         """
         built = self.every[number]
         place, start = built.place, self.staged.stages[number].start
         if place is None or start is None:
             return built
-        source = read(self.folder_of(place.names.index(start.stage)))
+        source = self.source_of(number)
+        if source is None:
+            rule = f"the stage {start.stage} has no champion, so {place.name} has nothing to start from"
+            raise InvalidInput(Problem(built.sweep.spec.name, rule, WAY_OUT))
         trials = best_of(source, start.top)
         starts = tuple(StartTrial(start.stage, source.folder, trial) for trial in trials)
         adapters = [str((source.folder / str(source.trials[trial].adapter)).resolve()) for trial in trials]

@@ -53,10 +53,11 @@ def run(built: Built, *, retry: bool = False, stop: bool = False) -> tuple[Sweep
                 if stop:
                     (folder / "inbox" / "stop").touch()
                 state = ledger.read()
-                if is_finished(state) and not (retry and _failed(state)):
+                failed = num_failed(state)
+                if is_finished(state) and not (retry and failed):
                     say(f"sweep {name} is finished and unchanged: nothing is left to run")
-                    if _failed(state):
-                        say(f"{_failed(state)} of its trials failed; `podium retry {whole_name(name)}` runs them again")
+                    if failed:
+                        say(f"{failed} of its trials failed; `podium retry {whole_name(name)}` runs them again")
                     return caught_up(ledger), state.code
                 return run_session(built, ledger, paths, retry=retry)
         except LedgerLocked as error:
@@ -65,7 +66,7 @@ def run(built: Built, *, retry: bool = False, stop: bool = False) -> tuple[Sweep
             state = follow(folder)
             if state.ended is None:
                 say("its driver is gone; this process goes on with the sweep")
-            elif not (retry and _failed(state)):
+            elif not (retry and num_failed(state)):
                 return state, state.code
 
 
@@ -135,7 +136,8 @@ def _is_over(built: Built, folder: Path) -> bool:
     return exists(folder) and is_finished(read(folder)) and not what_changed(built, folder)
 
 
-def _failed(state: SweepState) -> int:
+def num_failed(state: SweepState) -> int:
+    """How many trials of the present version failed."""
     return sum(trial.state is State.FAILED for trial in state.trials.values())
 
 

@@ -4,12 +4,12 @@ A lock of the whole decides who walks; who does not get it follows the stage tha
 unchanged is passed over, so that a changed later stage repeats nothing of those before it.
 """
 
-import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,12 @@ from launchers.join import follow
 from launchers.output import say
 from launchers.run_folder import exists, what_changed, writable_folder
 from launchers.session import ORDER
-from launchers.staging import Stages, build_stages
-from launchers.submit import check_services, is_finished, run
+from launchers.staging import WAY_OUT, Stages, build_stages
+from launchers.submit import check_services, is_finished, num_failed, run
 from recipes.files import write_whole
 from sweeps.errors import InvalidInput, Problem, nearest
 from tracking.folders import STAGES, WHOLE, whole_of
-from tracking.ledger import SweepState, is_open, read
+from tracking.ledger import SweepState, is_open, read, take_lock
 
 YAML = "sweep.yaml"
 HELD = ("PAUSED", "INTERRUPTED", "FAILED")  # after which no later stage runs
@@ -47,10 +47,11 @@ def walk(stages: Stages, *, retry: bool = False) -> tuple[SweepState, int]:
             if mine:
                 return _walk(stages, retry=retry)
         refuse_another(stages)
-        ended = _follow(stages)
-        if ended is not None:
+        say(f"another process is running {stages.name}: following it. Ctrl-C leaves it running.")
+        watch_stages(stages.name)
+        if ended := outcome(stages, retry=retry):
             return ended
-        say("its driver is gone; this process goes on with the sweep")
+        say("its driver is gone, and there is something left to do: this process goes on with the sweep")
 
 
 def _walk(stages: Stages, *, retry: bool) -> tuple[SweepState, int]:
@@ -70,12 +71,14 @@ def _walk(stages: Stages, *, retry: bool) -> tuple[SweepState, int]:
         codes.append(code)
         if place.is_last or state.status in HELD:
             break
-        if (state.champion or {}).get("champion") is None:
-            say(f"the stage {place.name} chose no champion, so {place.names[number + 1]} has nothing to start from:")
-            say("change its space, its steps or the rule in the YAML and submit that; what was trained stays")
+        number += 1
+        if not stages.can_start(number):
+            start = stages.staged.stages[number].start
+            assert start is not None, "the first stage can"
+            say(f"the stage {start.stage} chose no champion, so {place.names[number]} has nothing to start from:")
+            say(WAY_OUT)
             codes.append(NO_CHAMPION)
             break
-        number += 1
     return state, whole_code(codes)
 
 
@@ -94,6 +97,27 @@ def whole_code(codes: list[int]) -> int:
     return next((code for code in ORDER if code in codes), 0)
 
 
+def outcome(stages: Stages, *, retry: bool = False) -> tuple[SweepState, int] | None:
+    """Where the stages have come to, as :func:`walk` returns it; None where another process was lost on the way.
+
+    The stages are gone through as a walk does, so that what one of them has kept of an earlier version is no end.
+    """
+    states: list[SweepState] = []
+    for number in range(len(stages.every)):
+        if not stages.can_start(number):
+            return states[-1], whole_code([*(state.code for state in states), NO_CHAMPION])
+        folder = stages.folder_of(number)
+        if not exists(folder) or what_changed(stages.started(number), folder):
+            return None
+        state = read(folder)
+        if state.ended is None or (retry and num_failed(state)):
+            return None
+        states.append(state)
+        if state.status in HELD:
+            break
+    return states[-1], whole_code([state.code for state in states])
+
+
 def _is_over(built: Built, folder: Path) -> bool:
     return exists(folder) and is_finished(read(folder)) and not what_changed(built, folder)
 
@@ -103,9 +127,7 @@ def _lock(folder: Path) -> Iterator[bool]:
     """Whether this process walks: it holds the lock of the whole while it does."""
     (folder / STAGES).mkdir(parents=True, exist_ok=True)
     with (folder / STAGES / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not take_lock(lock):
             yield False
             return
         lock.truncate(0)
@@ -122,7 +144,7 @@ def is_walking(folder: Path) -> bool:
 def keep(stages: Stages) -> None:
     """Keep the YAML of the whole, from which ``podium resume`` makes it again."""
     folder = stages.folder / STAGES
-    write_whole(folder / YAML, [stages.path.read_text(encoding="utf-8")])
+    write_whole(folder / YAML, [stages.staged.source.text])  # the file may have been edited since
     write_whole(folder / WHOLE, [json.dumps(told(stages), indent=1, default=str) + "\n"])
 
 
@@ -144,12 +166,24 @@ def told(stages: Stages) -> dict[str, Any]:
     return json.loads(json.dumps(content, default=str))  # type: ignore[no-any-return]
 
 
-def next_stage(stages: Stages) -> Built:
-    """The first stage that has something left to do; the last where none has."""
-    for number, built in enumerate(stages.every[:-1]):
-        if not _is_over(stages.started(number) if number else built, stages.folder_of(number)):
-            return built
-    return stages.every[-1]
+def next_stage(stages: Stages, *, retry: bool = False) -> Built:
+    """The stage that some process is at; else the first that has something left to do; the last where none has.
+
+    Args:
+        retry: Whether failed trials are something to do.
+    """
+    numbers = range(len(stages.every))
+    running = (number for number in numbers if is_open(stages.folder_of(number)))
+    left = (number for number in numbers if _is_left(stages, number, retry=retry))
+    number = next(chain(running, left), numbers[-1])
+    return stages.started(number) if stages.can_start(number) else stages.every[number]
+
+
+def _is_left(stages: Stages, number: int, *, retry: bool) -> bool:
+    folder = stages.folder_of(number)
+    if not stages.can_start(number) or not _is_over(stages.started(number), folder):
+        return True
+    return retry and num_failed(read(folder)) > 0
 
 
 def refuse_another(stages: Stages) -> None:
@@ -180,16 +214,6 @@ def watch_stages(name: str) -> None:
         time.sleep(LOOK_S)
 
 
-def _follow(stages: Stages) -> tuple[SweepState, int] | None:
-    """Follow the other process to its end; None where it was lost before that."""
-    say(f"another process is running {stages.name}: following it. Ctrl-C leaves it running.")
-    watch_stages(stages.name)
-    begun = [stage.state for stage in stages_named(stages.name, home.home()) if stage.state is not None]
-    if not begun or begun[-1].ended is None:
-        return None
-    return begun[-1], whole_code([state.code for state in begun])
-
-
 def reopen_stages(name: str, overrides: tuple[str, ...] = ()) -> Stages | None:
     """A staged sweep as it was submitted last, or None where the sweep has no stages.
 
@@ -218,7 +242,7 @@ def _refuse_changed(stages: Stages) -> None:
     """Refuse to go on with a sweep whose files are not what they were; as ``podium resume`` of a plain one does."""
     for number in range(len(stages.every)):
         folder = stages.folder_of(number)
-        if not exists(folder):
+        if not (exists(folder) and stages.can_start(number)):
             return
         built = stages.started(number)
         if changed := what_changed(built, folder):

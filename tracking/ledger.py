@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from sweeps.errors import InvalidInput, PodiumError, Problem
 from tracking.state import INCUMBENT, CostEntry, Evaluation, Session, State, SweepState, TrialState, Version
@@ -34,6 +34,7 @@ __all__ = [
     "fold",
     "is_open",
     "read",
+    "take_lock",
 ]
 
 FILE_NAME = "ledger.jsonl"
@@ -248,6 +249,19 @@ def is_open(folder: Path) -> bool:
     return False
 
 
+def take_lock(file: IO[str]) -> bool:
+    """Lock a file for this process alone; False where another keeps it for longer than a reader holds it."""
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+
+
 class LedgerLocked(InvalidInput):
     """Another process writes this ledger."""
 
@@ -270,15 +284,8 @@ class Ledger:
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = (self.folder / LOCK_NAME).open("a+")
-        deadline = time.monotonic() + LOCK_WAIT_S
-        while True:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise self._locked() from None
-                time.sleep(0.02)
+        if not take_lock(self._lock):
+            raise self._locked()
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {platform.node()}")
         self._lock.flush()

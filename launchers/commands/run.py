@@ -177,7 +177,7 @@ def _walk(stages: "Stages", command: list[str], *, detach: bool, output: Format,
 
         if is_walking(stages.folder):
             refuse_another(stages)
-        raise typer.Exit(start(next_stage(stages), command, retry=again, whole=stages.name))
+        raise typer.Exit(start(next_stage(stages, retry=again), command, retry=again, whole=stages.name))
     state, code = walk(stages, retry=again)
     if output is Format.TABLE:
         look.show_outcome(state)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -255,7 +256,7 @@ def test_what_each_step_was_worth(last: Callable[..., SweepState], better: float
 
 def test_what_earlier_stages_spent_counts_for_the_budget_of_all(home: Path, tmp_path: Path) -> None:
     own = Spending(0.1, 360.0, 10.0)
-    all_together = own.with_earlier(place(home))
+    all_together = own.with_others(place(home))
     assert all_together.usd == pytest.approx(0.1 + 0.5)
     assert all_together.unit_s == pytest.approx(360 + 0.5 * 3600)
     halt = Halt(tmp_path / "inbox")
@@ -264,6 +265,14 @@ def test_what_earlier_stages_spent_counts_for_the_budget_of_all(home: Path, tmp_
     all_together.check(Budget(usd=0.6), 0.0, 0.0, 0.0, halt)
     assert halt.status == "BUDGET"
     assert "budget.usd: 0.6 of 0.6 is spent" in str(halt.reason)
+
+
+def test_what_later_stages_spent_counts_for_an_earlier_one_that_is_extended(
+    home: Path, last: Callable[..., SweepState]
+) -> None:
+    last()
+    first = replace(place(home), name="sft", source=None, starts=())
+    assert Spending(0.5, 0.0, 0.0).with_others(first).usd == pytest.approx(0.5 + 0.01)
 
 
 def test_names_of_sweeps_and_stages(home: Path, last: Callable[..., SweepState]) -> None:

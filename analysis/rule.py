@@ -114,7 +114,7 @@ def effective_rule(state: SweepState, rule: Rule | None = None) -> tuple[Rule, s
 
 def losses_compare(state: SweepState) -> bool:
     """Whether all trials have the same loss: preference trials need not, see ``sweeps.preferring``."""
-    swept = {key for trial in state.trials.values() for key in trial.values}
+    swept = {key for trial in state.drawn.values() for key in trial.values}
     return not (swept & set(BY_NAME[LOSS].scaled_by) and (state.recipe or {}).get("method") == "dpo")
 
 

@@ -1,6 +1,6 @@
 """From a sweep YAML to a sweep that can be planned and run: the recipe is composed, the rows read, the pools found."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from launchers.place import Place
 from launchers.pools import pools_beside
 from recipes import objects
 from recipes.compose import compose, typed
-from recipes.data.splits import SPLITS, SplitRows, prompt_of
+from recipes.data.preferences import prompt_key
+from recipes.data.rows import canonical
+from recipes.data.splits import SPLITS, SplitRows
 from recipes.facts import key_facts, recipe_facts
 from recipes.schema import Base
 from sweeps.design_points import planned_points
@@ -91,7 +93,7 @@ def build_loaded(
     except InvalidInput as error:
         raise loaded.error(*(_at_its_line(loaded, problem) for problem in error.problems)) from None
     if place is not None and place.rows is not None:
-        rows = _judged_alike(loaded, rows, place.rows)
+        rows = _judged_alike(loaded, rows, place.rows, (place.data or {}).get("group"))
         facts = replace(facts, data_identity=rows.identity)
     pools = pools_beside(base_dir, loaded.source.values.get("prices"))
     sweep = resolve(loaded, facts, pools, yes=yes)
@@ -129,20 +131,25 @@ def _ours_alone(sweep: Sweep) -> str:
     return "on from a start.adapter" if starts else ""
 
 
-def _judged_alike(loaded: LoadedSpec, rows: SplitRows, first: SplitRows) -> SplitRows:
+def _judged_alike(loaded: LoadedSpec, rows: SplitRows, first: SplitRows, group: str | None) -> SplitRows:
     """A later stage's rows: its own to train on, and those that all stages are judged on.
 
+    Args:
+        group: The field that the first stage's rows are split by.
+
     Raises:
-        InvalidInput: A prompt to train on is one to be judged on.
+        InvalidInput: A prompt to train on is one to be judged on, or its row is of a group to be judged on.
     """
-    judged = {prompt_of(row): split for split in ("dev", "challenge") for row in first.rows[split]}
+    judged = {mark: split for split in ("dev", "challenge") for row in first.rows[split] for mark in _marks(row, group)}
     taught = [(split, at, row) for split in ("train", "validation") for at, row in enumerate(rows.rows[split], start=1)]
-    both = [(split, at, row) for split, at, row in taught if prompt_of(row) in judged]
+    both = [(split, at, row) for split, at, row in taught if any(mark in judged for mark in _marks(row, group))]
     if both:
         split, at, row = both[0]
+        mark = next(mark for mark in _marks(row, group) if mark in judged)
         asked = next((one["content"] for one in row["messages"] if one["role"] == "user"), "")
+        told = f"asks {asked[:60]!r}" if mark[0] is None else f"has {group} {mark[1][:60]!r}"
         more = f", and {len(both) - 1} more of its rows" if len(both) > 1 else ""
-        rule = f"row {at} of its {split} rows asks {asked[:60]!r}, which is in {judged[prompt_of(row)]} too{more}"
+        rule = f"row {at} of its {split} rows {told}, which is in {judged[mark]} too{more}"
         way = "all stages are judged on the first one's dev and challenge rows: take these out of the data"
         key = next((one for one in ("data.path", "data.builtin") if one in loaded.source.block("set")), None)
         raise loaded.error(loaded.problem(("set", key) if key else ("recipe",), rule, way))
@@ -150,6 +157,13 @@ def _judged_alike(loaded: LoadedSpec, rows: SplitRows, first: SplitRows) -> Spli
     return SplitRows(
         {split: of.rows[split] for split, of in kept.items()}, {one: of.sha256[one] for one, of in kept.items()}
     )
+
+
+def _marks(row: Mapping[str, Any], group: str | None) -> Iterator[tuple[str | None, str]]:
+    """What a row must not share with one that is held out: its prompt, and its group where it tells that."""
+    yield None, prompt_key(row["messages"])
+    if group is not None and group in row:
+        yield group, canonical(row[group])
 
 
 def _check_guided(loaded: LoadedSpec, sweep: Sweep, place: Place | None) -> None:

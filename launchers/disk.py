@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -20,9 +21,10 @@ from analysis.champion import choose, default_trial
 from analysis.stages import stages_of
 from launchers.events import events
 from launchers.halt import PAUSING
+from launchers.staging import best_of
 from sweeps.errors import PodiumError
 from sweeps.stages import whole_name
-from tracking.folders import STAGES, folder_of, run_folders
+from tracking.folders import STAGES, folder_of, run_folders, whole_of
 from tracking.ledger import Ledger, LedgerLocked, State, SweepState, is_open, read
 
 FREED = "adapter.freed"  # in a trial's folder, where its adapter was
@@ -211,9 +213,22 @@ def _adapters(state: SweepState) -> tuple[list[Path], str]:
 
 
 def _started_from(state: SweepState) -> set[str]:
-    """Trials that later stages start from, in any of their versions."""
+    """Trials that later stages start from in any of their versions, and those that one will that has not begun."""
     others = [stage.state for stage in stages_of(state) if stage.state is not None]
-    return {trial.id for other in others for trial in other.every_trial.values() if trial.stage is not None}
+    begun = {trial.id for other in others for trial in other.every_trial.values() if trial.stage is not None}
+    return begun | set(best_of(state, _most_starts(state)))
+
+
+def _most_starts(state: SweepState) -> int:
+    """The largest ``top`` of the stages that start from this one; 0 where none does."""
+    whole = whole_of(_whole(state.name, state.folder)) or {}
+    stages = (whole.get("values") or {}).get("stages") or []
+    tops = [0]
+    for before, stage in pairwise(stages):
+        start = stage.get("start") or {}
+        if start.get("from", before["name"]) == (state.facts.get("stage") or {}).get("name"):
+            tops.append(int(start.get("top", 1)))
+    return max(tops)
 
 
 def _data(home: Path, sweeps: Mapping[str, Path]) -> Usage:

@@ -9,7 +9,9 @@ from launchers import home
 from launchers.build import Built, build_loaded
 from launchers.place import Place, StartTrial
 from launchers.run_folder import exists
+from recipes.adapters import WEIGHTS
 from sweeps.errors import InvalidInput, Problem
+from sweeps.preferring import scaled_by_starts
 from sweeps.stages import Staged, read_staged
 from tracking.ledger import SweepState, read
 
@@ -94,8 +96,14 @@ def best_of(state: SweepState, top: int) -> list[str]:
     champion = (state.champion or {}).get("champion")
     if champion is None:
         return []
-    others = [trial for trial in choose_on_dev(state).ranking if trial != champion and state.trials[trial].adapter]
+    others = [trial for trial in choose_on_dev(state).ranking if trial != champion and _has_weights(state, trial)]
     return [champion, *others][:top]
+
+
+def _has_weights(state: SweepState, trial: str) -> bool:
+    """Whether its adapter is still there: `podium gc --adapters` may have freed it."""
+    adapter = state.trials[trial].adapter
+    return adapter is not None and (state.folder / adapter / WEIGHTS).is_file()
 
 
 def build_stages(
@@ -161,6 +169,17 @@ def _check(staged: Staged, built: Sequence[Built], number: int) -> list[Problem]
     if one.settings["engine"] == "nemo":
         rule = f"engine nemo trains fresh adapters, but {stage.name} starts from {start.stage}"
         found.append(source.problem(("recipe",), rule, "set engine: packed"))
+    dropout, is_swept = one.settings["lora"]["dropout"], "lora.dropout" in one.space.dimensions
+    if start.mode == "stack" and (is_swept or dropout > 0):
+        rule = "lora.dropout must be 0 with start: {mode: stack}, where it would fall on the frozen adapter too"
+        block = next((name for name in ("space", "set") if "lora.dropout" in source.block(name)), None)
+        key = (block, "lora.dropout") if block else ("recipe",)
+        got = "it is swept" if is_swept else f"got {dropout:g}"
+        found.append(source.problem(key, f"{rule}, but {got}", "set lora.dropout: 0, or write mode: continue"))
+    for path, name in scaled_by_starts(one) if start.top > 1 else ():
+        rule = f"{name} has another scale in trials that differ in their start: it cannot compare those of {start.top}"
+        way = "write start: {top: 1}, or name a metric of their answers that is evaluated, as quality/score"
+        found.append(source.problem(path, rule, way))
     if check := one.spec.champion.cross_check:
         rule = f"{check} trains fresh adapters, and cannot train again what starts from another stage"
         found.append(source.problem(("champion", "cross_check"), rule, "leave it out"))

@@ -36,7 +36,7 @@ def _enter(ledger: Ledger, state: SweepState, source: SweepState, start: StartTr
         "values": trial.values,
         "pool": trial.pool,
         "max_steps": trial.max_steps,
-        "known": {**trial.known, **_loss(state, source, trial)},
+        "known": {**_settled(trial), **_loss(state, source, trial)},
         "adapter": _seen_from(ledger.folder, source.folder / trial.adapter),
         "stage": trial.stage or start.stage,  # which may have taken it over from one before
         "stage_number": trial.stage_number if trial.stage else trial.number,
@@ -47,6 +47,11 @@ def _enter(ledger: Ledger, state: SweepState, source: SweepState, start: StartTr
         ledger.append("start", trial=trial.id, **fields)
     known = _ids(state.every_trial.get(trial.id))
     _copy(ledger, source, [one for one in (*trial.superseded, *trial.evaluations) if one.id not in known], start.stage)
+
+
+def _settled(trial: TrialState) -> dict[str, float]:
+    """What its settings decide, without the loss of a stage before, which says something else here."""
+    return {name: value for name, value in trial.known.items() if name != "val/loss"}
 
 
 def _loss(state: SweepState, source: SweepState, trial: TrialState) -> dict[str, float]:

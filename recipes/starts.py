@@ -1,10 +1,13 @@
 """Adapters that trials start from: found, held against the base, and known by their contents."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from recipes import adapters, bases
+from recipes.files import sha256_of
 from recipes.schema import Base
 from sweeps.errors import InvalidInput, Problem
 from sweeps.facts import StartFacts
@@ -35,7 +38,16 @@ def start_facts(where: str, base: Base, base_dir: Path, cache: Path) -> StartFac
     rank, alpha, layers = adapters.shape(found)
     every = bases.linear_layers(folder) if folder is not None else {}
     lora = {"rank": rank, "alpha": alpha, "targets": _patterns(layers, list(every))}
-    return StartFacts(adapters.identity(found), lora)
+    return StartFacts(_identity(found, rank, alpha), lora)
+
+
+def _identity(adapter: Path, rank: int, alpha: float) -> str:
+    """SHA-256 over the weights and their scale: a plain adapter computes nothing else.
+
+    The rest of its configuration, as the path of the base, is another in a trial's folder and in the bundle made of it.
+    """
+    content = {"weights": sha256_of(adapter / adapters.WEIGHTS), "r": rank, "lora_alpha": alpha}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def at_start(problem: Problem) -> Problem:

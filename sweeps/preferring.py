@@ -7,6 +7,7 @@ from sweeps.fields import Mode
 from sweeps.loading import LoadedSpec
 from sweeps.metrics import BY_NAME, BY_PAIRS
 from sweeps.space import Report
+from sweeps.starting import ADAPTER
 from sweeps.sweep import Sweep
 
 KEYS = "preference."
@@ -72,6 +73,14 @@ def _compared(loaded: LoadedSpec, sweep: Sweep, report: Report) -> Sweep:
         way = f"write {ACCURACY}, or a metric" if usable else "name a metric"
         report(path, rule, f"{way} of their answers that is evaluated, as quality/score")
     return replace(sweep, spec=spec)
+
+
+def scaled_by_starts(sweep: Sweep) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """What the sweep goes by and could not, were its trials to start from several adapters: where, and the metric."""
+    if sweep.settings.get("method") == "dpo":
+        for path, name, _ in _goes_by(sweep):
+            if name in BY_NAME and ADAPTER in BY_NAME[name].scaled_by:
+                yield path, name
 
 
 def notes(sweep: Sweep) -> list[str]:

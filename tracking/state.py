@@ -74,6 +74,10 @@ class TrialState:
         """What people call it: ``trial 3``, or ``trial 3 of sft`` where that stage has trained it."""
         return f"trial {self.number}" if self.stage is None else f"trial {self.stage_number} of {self.stage}"
 
+    def is_meant(self, word: str) -> bool:
+        """Whether people name it so: by the beginning of its id or its number; a start has no number here."""
+        return self.id.startswith(word) or (self.stage is None and str(self.number) == word)
+
     @property
     def title(self) -> str:
         """Its label at the beginning of a sentence."""

@@ -87,11 +87,7 @@ def export(
     state = open_sweep(sweep, home.home())
     choice = choose(state)
     if trial is not None:
-        found = [
-            one
-            for one in state.trials.values()
-            if (one.id.startswith(trial) or str(one.number) == trial) and one.adapter
-        ]
+        found = [one for one in state.trials.values() if one.is_meant(trial) and one.adapter]
         if len(found) != 1:
             raise InvalidInput(
                 Problem("--trial", f"{len(found)} trials with an adapter match {trial!r}", "give the whole id")

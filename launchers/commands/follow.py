@@ -42,20 +42,20 @@ def logs(
         if follow:
             _follow(path, place, lambda: not is_open(state.folder))
         return
-    ordered = sorted(state.trials.values(), key=lambda one: (one.state is State.FAILED, one.started or 0, one.number))
+    ordered = sorted(state.drawn.values(), key=lambda one: (one.state is State.FAILED, one.started or 0, one.number))
     if trial is not None:
-        ordered = [one for one in state.every_trial.values() if one.id.startswith(trial) or str(one.number) == trial]
+        ordered = [one for one in state.every_trial.values() if one.stage is None and one.is_meant(trial)]
     if not ordered and trial is None:
         if follow and is_open(state.folder):
             say(f"no trial of {state.name} has started yet: waiting for the first")
-            while is_open(state.folder) and not read(state.folder).trials:
+            while is_open(state.folder) and not read(state.folder).drawn:
                 time.sleep(FOLLOW_S)
             logs(state.name, None, lines, follow, driver)
         else:
             say(f"no trial of {state.name} has started yet")
         return
     if not ordered:
-        known = ", ".join(f"{one.number} ({one.id})" for one in list(state.trials.values())[:10])
+        known = ", ".join(f"{one.number} ({one.id})" for one in list(state.drawn.values())[:10])
         raise InvalidInput(
             Problem("--trial", f"no trial {trial!r} in {state.name}", f"there are {known or 'none yet'}")
         )

@@ -111,8 +111,8 @@ def summary_of(state: SweepState) -> dict[str, Any]:
             for session in state.sessions
         ],
         "folder": str(state.folder),
-        "num_trials": len(state.trials),
-        "states": dict(Counter(str(trial.state) for trial in state.trials.values())),
+        "num_trials": len(state.drawn),
+        "states": dict(Counter(str(trial.state) for trial in state.drawn.values())),
         "usd": costs["cost/usd"],
         "champion": (state.champion or {}).get("champion"),
         "exports": [export["to"] for export in state.exports],

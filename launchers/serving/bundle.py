@@ -16,6 +16,7 @@ from recipes import adapters, bases
 from recipes.objects import is_url
 from recipes.schema import Recipe
 from sweeps.errors import InvalidInput, Problem, VerificationFailed, nearest
+from tracking.ledger import TrialState
 
 CHAMPION = "champion"  # under which the bundle's adapter is served
 
@@ -106,6 +107,8 @@ def _checked(folder: Path, name: str, base: str | None) -> Bundle:
 def trial_adapters(bundle: Bundle) -> dict[str, Path]:
     """The adapters of the bundle's sweep that trained on its base, as ``trial-<number>``, the champion's own left out.
 
+    One that another stage has trained is ``<stage>-trial-<its number there>``.
+
     Raises:
         InvalidInput: The sweep was not run on this machine, or has no other adapter.
     """
@@ -113,7 +116,7 @@ def trial_adapters(bundle: Bundle) -> dict[str, Path]:
 
     state, own = open_sweep(bundle.proof["sweep"], home.home()), bundle.proof["trial"]["id"]
     found = {
-        f"trial-{trial.number}": state.folder / trial.adapter
+        _served_as(trial): state.folder / trial.adapter
         for trial in state.trials.values()
         if trial.adapter and trial.id != own and recipe_of(state, trial.id).base.path == bundle.proof["base"]["name"]
     }
@@ -121,6 +124,10 @@ def trial_adapters(bundle: Bundle) -> dict[str, Path]:
     if not found:
         raise InvalidInput(Problem("--trials", f"{state.name} has no adapter beside its champion", "leave it out"))
     return found
+
+
+def _served_as(trial: TrialState) -> str:
+    return f"trial-{trial.number}" if trial.stage is None else f"{trial.stage}-trial-{trial.stage_number}"
 
 
 def more_adapters(bundle: Bundle, entries: Sequence[str]) -> dict[str, Path]:

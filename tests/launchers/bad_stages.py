@@ -21,6 +21,15 @@ champion: {minimize: val/loss}
 NAME = "use letters, digits, '-' and '_', at most 64, beginning with a letter or a digit"
 DECIDED = "leave it out; start: {from, top, mode} says where it starts"
 DPO = "stages.dpo."
+PAIRS = "".join(
+    f'{{"prompt": "When will parcel {number} come?", "chosen": "On Monday.", "rejected": "What?"}}\n'
+    for number in range(60)
+)
+TWO_STARTS = (f"{DPO}set.method=dpo", f"{DPO}set.data.path=pairs.jsonl", f"{DPO}start.top=2")
+OF_CUSTOMERS = "".join(
+    f'{{"prompt": "{{asked}} {number}?", "completion": "It is on its way.", "customer": "c{number % 20}"}}\n'
+    for number in range(60)
+).replace("{asked}", "Where is order")
 OTHER_SPLIT = "data.rows: null, data.seed: 7}".join(STAGED.rsplit("data.rows: null}", 1))
 
 
@@ -124,11 +133,35 @@ STAGES = (
         "stages.dpo.start.top=4: must be at most 3, the trials of sft, but got 4",
         "write top: 3, or give sft more trials",
     ),
+    plan(
+        "… from several whose losses do not compare",
+        TWO_STARTS,
+        "line 14: champion.minimize: val/loss has another scale in trials that differ in their start: "
+        "it cannot compare those of 2",
+        "write start: {top: 1}, or name a metric of their answers that is evaluated, as quality/score",
+        _both(yaml(STAGED), file("pairs.jsonl", PAIRS)),
+    ),
     _change(
         "… and says it in words of its own",
         f"{DPO}start.form=sft",
         'stages.dpo.start.form=sft: unknown key "form"',
         'did you mean "from"?',
+    ),
+    plan(
+        "A new adapter is put beside a start, with dropout",
+        (f"{DPO}start.mode=stack", f"{DPO}set.lora.dropout=0.1"),
+        "stages.dpo.set.lora.dropout=0.1: lora.dropout must be 0 with start: {mode: stack}, where it would fall on the "
+        "frozen adapter too, but got 0.1",
+        "set lora.dropout: 0, or write mode: continue",
+        yaml(STAGED),
+    ),
+    plan(
+        "… that is swept",
+        (f"{DPO}start.mode=stack", f"{DPO}space.lora.dropout=choice(0, 0.1)"),
+        "stages.dpo.space.lora.dropout=choice(0, 0.1): lora.dropout must be 0 with start: {mode: stack}, where it "
+        "would fall on the frozen adapter too, but it is swept",
+        "set lora.dropout: 0, or write mode: continue",
+        yaml(STAGED),
     ),
     _change(
         "A start is set by hand where the stage has one",
@@ -168,6 +201,30 @@ STAGES = (
         "and 11 more of its rows",
         "all stages are judged on the first one's dev and challenge rows: take these out of the data",
         _both(yaml(OTHER_SPLIT), file("others.jsonl", ROWS)),
+    ),
+    plan(
+        "… in other white space",
+        f"{DPO}set.data.path=others.jsonl",
+        "stages.dpo.set.data.path=others.jsonl: row 4 of its train rows asks 'Where  is order 3?', which is in dev "
+        "too, and 11 more of its rows",
+        "all stages are judged on the first one's dev and challenge rows: take these out of the data",
+        _both(yaml(STAGED), file("others.jsonl", ROWS.replace("Where is", "Where  is"))),
+    ),
+    plan(
+        "… or rows of a group that is held out",
+        (
+            "stages.sft.set.data.path=customers.jsonl",
+            "stages.sft.set.data.group=customer",
+            f"{DPO}set.data.path=others.jsonl",
+        ),
+        "stages.dpo.set.data.path=others.jsonl: row 3 of its train rows has customer 'c3', which is in dev too, "
+        "and 3 more of its rows",
+        "all stages are judged on the first one's dev and challenge rows: take these out of the data",
+        _both(
+            yaml(STAGED),
+            file("customers.jsonl", OF_CUSTOMERS),
+            file("others.jsonl", OF_CUSTOMERS.replace("Where is order", "When comes parcel")),
+        ),
     ),
     _change(
         "An override names a stage that is not there",

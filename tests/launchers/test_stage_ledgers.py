@@ -1,6 +1,7 @@
 """What stages leave in ledgers, without training anything: starts that take part, budgets, names, what gc keeps."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,25 +9,35 @@ from random import Random
 from typing import Any
 
 import pytest
+import yaml
 
 from analysis.champion import choose, default_trial, median_trial
 from analysis.confirmation import frozen_rule, outcome_of
 from analysis.frame import frame, list_sweeps, open_sweep, swept_keys
 from analysis.leaderboard import leaderboard
 from analysis.plain import plain
-from analysis.rule import Rule
+from analysis.rule import Rule, losses_compare
 from analysis.stages import lineage, stages_of, steps
 from launchers.budget import Spending
+from launchers.commands.follow import logs
+from launchers.commands.look import summary_of
 from launchers.completion import sweep_names
 from launchers.disk import survey
 from launchers.halt import Halt
 from launchers.place import Place, StartTrial
+from launchers.serving.bundle import Bundle, trial_adapters
+from launchers.staging import best_of
 from launchers.starts import enter
 from launchers.walk import whole_code
+from recipes.compose import compose
+from recipes.schema import Recipe
 from sweeps.errors import InvalidInput
 from sweeps.spec import Budget, Confirm
 from tracking.ledger import FORMAT, Ledger, State, SweepState, read
 from tracking.meters.cost import summary
+from tracking.meters.judge.calibration import Label, match
+from tracking.meters.judge.judged import Judged
+from tracking.meters.judge.verdicts import Verdict
 
 SFT, DPO = "aaaaaaaaaaaa", "dddddddddddd"
 NAMES = ("sft", "dpo")
@@ -252,6 +263,87 @@ def test_what_each_step_was_worth(last: Callable[..., SweepState], better: float
     assert found[1].mean == pytest.approx(sum(scores[SFT]) / 40)
     said = {"better": ": better", "undecided": ": not told apart"}[verdict]
     assert found[2].words.endswith(said)
+
+
+def test_a_loss_of_sft_goes_no_further_than_to_sft(home: Path, last: Callable[..., SweepState]) -> None:
+    last()
+    source = home / "runs" / "shop"
+    with Ledger(home / "runs" / "third") as ledger:
+        begin(ledger, "third", "more", "dpo")
+        enter(ledger, replace(place(home), starts=(StartTrial("dpo", source, SFT),)))
+        assert "val/loss" in read(source).trials[SFT].known
+        assert "val/loss" not in ledger.read().trials[SFT].metrics
+
+
+def test_losses_compare_whatever_the_start_was_swept_over(last: Callable[..., SweepState]) -> None:
+    state = last(method="dpo")
+    state.trials[SFT].values["preference.beta"] = 0.1
+    assert losses_compare(state)
+    state.trials[DPO].values["preference.beta"] = 0.1
+    assert not losses_compare(state)
+
+
+def test_a_start_is_no_trial_of_the_sweep(last: Callable[..., SweepState]) -> None:
+    state = last()
+    told = summary_of(state)
+    assert (told["num_trials"], told["states"]) == (1, {"DONE": 1})
+    start, own = state.trials[SFT], state.trials[DPO]
+    assert start.is_meant(SFT[:4])
+    assert not start.is_meant(str(start.number))
+    assert own.is_meant("0")
+    with pytest.raises(InvalidInput, match=rf"no trial '-1' in shop \(there are 0 \({DPO}\)\)"):
+        logs("shop", "-1")
+
+
+def test_a_start_is_served_and_labelled_by_what_it_is_elsewhere(last: Callable[..., SweepState]) -> None:
+    state = last()
+    recipe = compose("tiny_commerce_sft", base_dir=state.folder)
+    for key in (SFT, DPO):
+        (state.folder / "trials" / key / "trial.yaml").write_text(yaml.safe_dump(recipe))
+    proof = {"sweep": "shop", "trial": {"id": "another"}, "base": {"name": recipe["base"]["path"]}}
+    found = trial_adapters(Bundle("shop", state.folder, proof, Recipe.model_validate(recipe), None))
+    assert {name: folder.resolve().parent.name for name, folder in found.items()} == {
+        "trial-0": DPO,
+        "sft-trial-1": SFT,
+    }
+    answers = [Judged("1", arm, "dev", arm, Verdict(4.0, "good")) for arm in (SFT, DPO)]
+    [(_, own)] = match([Label("1", "0", 4.0, 2)], answers, state, "labels.csv")
+    assert own.arm == DPO
+    with pytest.raises(InvalidInput, match="the judge has scored no such arm: -1"):
+        match([Label("1", "-1", 4.0, 2)], answers, state, "labels.csv")
+
+
+def whole(home: Path, *stages: dict[str, Any]) -> None:
+    """The whole has these stages, written so."""
+    path = home / "runs" / "shop" / "stages" / "stages.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "values": {"stages": stages}}))
+
+
+@pytest.mark.parametrize(
+    ("start", "num_kept"),
+    [({}, 2), ({"start": {"top": 3}}, 3), ({"start": {"from": "sft", "top": 4}}, 4), ({"start": {"from": "x"}}, 2)],
+)
+def test_what_a_stage_will_start_from_stays(home: Path, start: dict[str, Any], num_kept: int) -> None:
+    whole(home, {"name": "sft"}, {"name": "dpo", **start})
+    folder = home / "runs" / "shop" / "stages" / "sft"
+    with Ledger(folder) as ledger:
+        for number in range(2, 6):
+            trial(ledger, f"{number}" * 12, number, 1 - number / 10)
+        ledger.append("end", status="DONE", code=0)
+    state = read(folder)
+    [usage] = [one for one in survey(home, adapters=True) if one.kind == "adapters"]
+    kept = set(state.trials) - {path.parent.name for path in usage.free}
+    assert kept == set(best_of(state, num_kept))
+    assert len(kept) == num_kept
+
+
+def test_nothing_starts_from_a_trial_whose_weights_are_gone(home: Path) -> None:
+    folder = home / "runs" / "shop" / "stages" / "sft"
+    with Ledger(folder) as ledger:
+        trial(ledger, "cccccccccccc", 2, 1.0)
+    assert best_of(read(folder), 2) == [SFT, "bbbbbbbbbbbb"]
+    shutil.rmtree(folder / "trials" / "bbbbbbbbbbbb" / "adapter")
+    assert best_of(read(folder), 2) == [SFT, "cccccccccccc"]
 
 
 def test_what_earlier_stages_spent_counts_for_the_budget_of_all(home: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ everything that they follow from: base, start, rows and chat template.
 import fcntl
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from recipes.engines.packed.chunk import Chunk
 from recipes.engines.packed.decode import load_adapter
 from recipes.engines.packed.network import Network
 from recipes.engines.packed.rows import Row
+from recipes.engines.protocol import Diverged
 from recipes.files import sha256_of, write_whole
 
 FOLDER = "reference"  # beside the rows
@@ -48,15 +50,21 @@ class Reference:
             path: The file of the rows.
             start: The adapter's folder; None for the base alone.
             say: Is told where they are from.
+
+        Raises:
+            Diverged: One is not finite: every loss that compares with it would not be either. Nothing is kept.
         """
         key = self._key(path, start)
         if key not in self._known:
             kept = path.parent / FOLDER / f"{key[:32]}.json"
             with _one_at_a_time(kept.with_suffix(".lock"), self._beat):
                 found, began = _read(kept, len(rows)), time.perf_counter()
-                self._known[key] = found or self._computed(rows, start)
+                values = found or self._computed(rows, start)
+                if not all(map(math.isfinite, values)):
+                    raise _not_finite(path, values, start)
+                self._known[key] = values
                 if found is None:
-                    _keep(kept, self._known[key])
+                    _keep(kept, values)
             how = "kept from before" if found else f"computed in {time.perf_counter() - began:.1f} s"
             by = "the base" if start is None else "the start"
             say(f"log-probabilities of the {len(rows)} answers in {path.name} by {by}: {how}")
@@ -85,6 +93,13 @@ class Reference:
                 found[place] = -one
             self._beat()
         return tuple(found)
+
+
+def _not_finite(path: Path, values: Sequence[float], start: Path | None) -> Diverged:
+    at = [place for place, value in enumerate(values) if not math.isfinite(value)]
+    who = "the base" if start is None else f"the start ({start})"
+    told = f"{who} gives {len(at)} of the {len(values)} answers in {path.name} no finite log-probability"
+    return Diverged(f"{told}, the first {values[at[0]]}: look for NaN in its weights, or set base.dtype: float32")
 
 
 @contextmanager
@@ -117,7 +132,9 @@ def _read(path: Path, number: int) -> tuple[float, ...] | None:
         kept = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return tuple(kept) if isinstance(kept, list) and len(kept) == number else None
+    if not (isinstance(kept, list) and len(kept) == number and all(map(math.isfinite, kept))):
+        return None
+    return tuple(kept)
 
 
 def _keep(path: Path, values: Sequence[float]) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import multiprocessing
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from recipes.engines.packed.network import Batch
 from recipes.engines.packed.objective import Likelihood, Preferring
 from recipes.engines.packed.rows import Pairs, Row, Rows
 from recipes.engines.packed.tree import lay_out
-from recipes.engines.protocol import Job
+from recipes.engines.protocol import Diverged, Job
 from recipes.schema import Preference
 from sweeps.errors import InvalidInput
 from tests.recipes.packed.conftest import Bench, run
@@ -256,6 +257,26 @@ def test_who_comes_second_waits_alive_and_computes_nothing(bench: Bench, tmp_pat
         kept.write_text(content)
     waiting.join(10)
     assert said == [values]
+
+
+def test_what_is_not_finite_is_not_kept(bench: Bench, start: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from recipes.engines.packed.reference import FOLDER, Reference
+
+    job = dpo_job(bench, tmp_path)
+    rows = Pairs(job.train, bench.network().tokenizer)
+    broken = Path(shutil.copytree(start, tmp_path / "broken"))
+    weights = load_file(broken / "adapter_model.safetensors")
+    save_file({name: one * math.nan for name, one in weights.items()}, broken / "adapter_model.safetensors")
+    reference = Reference(bench.network(), lambda: None)
+    with pytest.raises(Diverged, match=r"the start \(.*broken\) gives 48 of the 48 answers in train.jsonl no finite"):
+        reference.of(job.train, rows, broken)
+    assert not list((tmp_path / FOLDER).glob("*.json"))
+    values = reference.of(job.train, rows, None)
+    (kept,) = (tmp_path / FOLDER).glob("*.json")
+    kept.write_text(json.dumps([math.nan, *values[1:]]))  # as an earlier version kept it
+    assert Reference(bench.network(), lambda: None).of(job.train, rows, None) == values
 
 
 def _admit(base: str, folder: str, found: Any) -> None:

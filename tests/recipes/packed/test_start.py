@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,22 @@ def test_an_adapter_of_another_base_is_refused(bench: Bench, start: Path, tmp_pa
 def test_dropout_beside_a_frozen_adapter_is_refused(bench: Bench, start: Path) -> None:
     with pytest.raises(ValueError, match=r"lora\.dropout must be 0 with start\.mode: stack, .* but got 0\.1"):
         bench.pack().admit(started(bench, start, "stack", lora__dropout=0.1), None)
+
+
+def test_a_start_is_known_by_what_it_computes(bench: Bench, start: Path, tmp_path: Path) -> None:
+    from recipes.starts import start_facts
+
+    base = Base(path=str(bench.base), dtype="float32")
+
+    def identity(**changes: Any) -> str:
+        folder = Path(shutil.copytree(start, tmp_path / "copy", dirs_exist_ok=True))
+        config = {**json.loads((start / states.CONFIG).read_text()), **changes}
+        (folder / states.CONFIG).write_text(json.dumps(config))
+        return start_facts(str(folder), base, tmp_path, tmp_path).identity
+
+    own = start_facts(str(start), base, tmp_path, tmp_path).identity
+    assert identity(base_model_name_or_path="/elsewhere", inference_mode=False) == own, "as in an exported bundle"
+    assert identity(lora_alpha=9) != own
 
 
 def test_a_start_that_says_it_is_of_another_base_is_refused(bench: Bench, start: Path, tmp_path: Path) -> None:

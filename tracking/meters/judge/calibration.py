@@ -123,7 +123,7 @@ def match(labels: Sequence[Label], answers: Sequence[Judged], state: SweepState,
     for entry in answers:
         by_item[entry.item].append(entry)
     arms = {entry.arm for entry in answers}
-    names = {**{str(trial.number): trial.id for trial in state.trials.values()}, **{arm: arm for arm in arms}}
+    names = {**{str(trial.number): trial.id for trial in state.drawn.values()}, **{arm: arm for arm in arms}}
     pairs: list[Pair] = []
     unknown: list[str] = []
     strangers: list[str] = []

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from recipes.data.links import Columns, Edges, Labels, across, components, near_links
 from recipes.data.looks import Fields, First, Sample, WordCounts, common_form, first_look, place_of, second_look
 from recipes.data.rows import MAX_PROBLEMS
-from recipes.data.signatures import Compared, Store
+from recipes.data.signatures import Compared, Ints, Store, band_rows
 from recipes.data.splits import SPLITS
 from recipes.data.stream import Source
 from recipes.data.words import Hashes, own_shingles, similarity
@@ -130,8 +130,9 @@ def decide(source: Source, settings: Settings, tell: Tell = lambda _: None) -> S
         if settings.common is not None:
             common = settings.common
         store = Store(folder)
+        look = partial(second_look, common=common, words=words, rows_of_band=band_rows(settings.threshold))
         seen = 0
-        for found in each(partial(second_look, common=common, words=words), source.chunks(), workers):
+        for found in each(look, source.chunks(), workers):
             columns.add_second(found)
             store.add(found.signatures, found.bands)
             seen += found.templates.size
@@ -256,16 +257,21 @@ def _measure(
 ) -> list[tuple[float, int, int]]:
     """The most alike pairs across the sides, compared word for word: similarity and rows, the most alike first."""
     first, second, _ = across(columns, signed, sides, MOST_ACROSS, compared)
+    alike = word_for_word(source, columns, first, second, common)
+    found = list(zip(alike, first.tolist(), second.tolist(), strict=True))
+    return sorted(found, key=lambda one: (-one[0], one[1:]))
+
+
+def word_for_word(source: Source, columns: Columns, first: Ints, second: Ints, common: Hashes) -> list[float]:
+    """The similarities of pairs of rows, of whose prompts the shingles are in memory: not for any number of pairs."""
     numbers = columns.numbers
     own = {
         number: own_shingles(row["messages"][:-1], common)
         for number, row in picked(source, {int(numbers[row]) for row in np.concatenate([first, second])})
     }
-    found = [
-        (similarity(own[int(numbers[one])], own[int(numbers[other])]), int(one), int(other))
-        for one, other in zip(first, second, strict=True)
+    return [
+        similarity(own[int(numbers[one])], own[int(numbers[other])]) for one, other in zip(first, second, strict=True)
     ]
-    return sorted(found, key=lambda one: (-one[0], one[1:]))
 
 
 def picked(source: Source, numbers: set[int]) -> Iterator[tuple[int, dict[str, Any]]]:

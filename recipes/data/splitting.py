@@ -127,6 +127,7 @@ def decide(source: Source, settings: Settings, tell: Tell = lambda _: None) -> S
     with tempfile.TemporaryDirectory(prefix="podium-split-") as scratch:
         folder = Path(scratch)
         columns, common, words = _first(source, settings, folder, workers, tell)
+        _refuse_missing_prompts(columns, settings)
         if settings.common is not None:
             common = settings.common
         store = Store(folder)
@@ -162,6 +163,19 @@ def _first(source: Source, settings: Settings, folder: Path, workers: int, tell:
     if not len(columns):
         raise InvalidInput(Problem("DATA", f"{source.name} holds no rows", "one JSON object a line is needed"))
     return columns, sample.common(), words.save(folder)
+
+
+def _refuse_missing_prompts(columns: Columns, settings: Settings) -> None:
+    """An earlier split is gone on from with its own rows, as only what is here is compared."""
+    earlier = settings.earlier or {}
+    missing = len(earlier.keys() - set(columns.prompts.tolist())) if earlier else 0
+    if missing:
+        rule = (
+            f"{missing:,} of {len(earlier):,} prompts of the earlier split are not here, so that nothing is compared "
+        )
+        rule += "with them: a row like one of its challenge rows could become a training row"
+        hint = "give the old rows and the new ones as one file, or split all anew without --like"
+        raise InvalidInput(Problem("--like", rule, hint))
 
 
 def _refuse_missing_fields(found: First, fields: Fields, source: Source) -> None:

@@ -343,7 +343,7 @@ def test_signatures_estimate_the_similarity_and_bands_find_what_is_alike() -> No
 
 def test_bands_are_narrow_enough_for_the_threshold() -> None:
     assert signatures.band_rows(0.8) == signatures.band_rows(1.0) == signatures.BAND_ROWS
-    for threshold in np.arange(0.3, 1.005, 0.01):
+    for threshold in np.arange(0.3, 1.005, 0.01).tolist():
         rows = signatures.band_rows(threshold)
         assert signatures.NUM_HASHES % rows == 0
         assert signatures.recall(threshold, rows) >= signatures.MIN_RECALL
@@ -378,6 +378,8 @@ def test_an_earlier_split_keeps_its_rows_where_they_are() -> None:
     again = split(grown, seed=99, earlier=before)
     assert again.sides[80:].tolist() == first.sides.tolist()
     assert again.num_moved == 0
+    with pytest.raises(InvalidInput, match=r"--like: 1 of 80 prompts of the earlier split are not here, .*as one file"):
+        split(grown[:-1], earlier=before)
     one = next(n for n, side in enumerate(first.sides) if side == 0)
     other = next(n for n, side in enumerate(first.sides) if side == 1)
     # A new row that joins two old ones of different sides: one of them has to move.

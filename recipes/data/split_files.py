@@ -90,8 +90,8 @@ def _write_rows(source: Source, split: Split, folder: Path, form: Form, tell: Te
     same = form == source.form and source.path is not None
     schema = None
     if form == "parquet":
-        assert source.path is not None
-        schema = tabular.json_schema(source.path) if same else tabular.schema_of(_batches(source), source.name)
+        own = source.path if same else None
+        schema = tabular.json_schema(own) if own is not None else tabular.schema_of(_batches(source), source.name)
     names = {name: f"{name}.{form}" for name in SPLITS}
     row = 0
     with ExitStack() as stack:

@@ -337,6 +337,24 @@ def test_rejected_answers_are_looked_at_and_their_tokens_counted() -> None:
     assert [one["name"] for one in seen.audit] == ["characters", "tokens"]
 
 
+def test_a_long_row_is_told_by_its_line_and_not_by_the_tokenizer() -> None:
+    from recipes.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(DEMO, Path())
+    row = [{"role": "user", "content": "x " * 3000}, {"role": "assistant", "content": "y"}]
+    masks.look_at(row, 1, tokenizer, Tallies())
+    assert not tokenizer.deprecation_warnings
+
+
+def test_a_schema_that_refers_to_nothing_is_told() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        checked([proposal(0)], schema='{"$ref": "#/$defs/gone"}')
+    assert str(caught.value) == (
+        "schema: the schema of the answers refers to '/$defs/gone', which is not in it "
+        "(write it under $defs, or mend the $ref)"
+    )
+
+
 def test_rows_are_counted_once_whatever_is_wrong_with_them(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     broken = json.dumps({"prompt": "x", "chosen": "a", "rejected": "a"}) + "\n"

@@ -186,7 +186,7 @@ def _with_all_columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _misfits() -> tuple[type[Exception], ...]:
-    """What Arrow raises where it has no type for values, or cannot write it: an object without keys, a number of 100 bits."""
+    """What Arrow raises where it has no type for values (a number of 100 bits), or cannot write (an empty object)."""
     import pyarrow
 
     return pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, pyarrow.ArrowNotImplementedError, OverflowError

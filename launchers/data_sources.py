@@ -1,8 +1,8 @@
 """What a command about data is given: a file of rows, an object, or a sweep, whose recipe says more about them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,44 @@ def given(data: str) -> Iterator[Given]:
         yield Given(source, None, Path(), None)
 
 
+def held_out_sides(data: str) -> "dict[str, list[dict[str, Any]]] | None":
+    """The dev and challenge rows of a sweep, or of a folder that was split; None where a file of rows is named.
+
+    Raises:
+        InvalidInput: They cannot be read.
+        ServiceUnreachable: They are in object storage, which does not answer.
+    """
+    from launchers.build import composed, read_plain
+    from recipes import objects
+    from recipes.compose import typed
+    from recipes.data import split_files, splits
+
+    if data.endswith((".yaml", ".yml")):
+        base_dir = Path(data).resolve().parent
+        recipe = typed(composed(read_plain(Path(data)), base_dir))
+        rows = splits.load(recipe.data, base_dir, home.cache_folder(), recipe.method).rows
+    elif data.endswith("/") if objects.is_url(data) else split_files.is_split(Path(data).expanduser()):
+        rows = split_files.read(data, Path(), home.cache_folder(), _in_common_form)
+    else:
+        return None
+    return {side: rows[side] for side in ("dev", "challenge")}
+
+
+def _in_common_form(numbered: Iterable[tuple[int, Any]], source: str) -> list[dict[str, Any]]:
+    """Rows of either method."""
+    from recipes.data.looks import common_form
+
+    found = []
+    for line, row in numbered:
+        if isinstance(row, Problem):
+            raise InvalidInput(row, source)
+        try:
+            found.append(common_form(row))
+        except ValueError as error:
+            raise InvalidInput(Problem(source, str(error), line=line), source) from None
+    return found
+
+
 @contextmanager
 def _of_sweep(path: Path) -> Iterator[Given]:
     from launchers.build import composed, read_plain
@@ -86,4 +124,5 @@ def _of_sweep(path: Path) -> Iterator[Given]:
         rule = f"data.path {folder} is a split that was written already"
         raise InvalidInput(Problem("DATA", rule, f"name one of its files: {folder / 'train.jsonl'}"))
     with opened(recipe.data.path, base_dir, home.cache_folder()) as source:
+        source = replace(source, most_rows=recipe.data.rows)
         yield Given(source, recipe, base_dir, schema)

@@ -112,7 +112,7 @@ def prompts_of(answerer: Answerer, rows: str | None) -> tuple[list[Row], int]:
         return _once(free), len(train) - len(free)
     found: list[Row] = []
     problems: list[Problem] = []
-    for number, row in read_rows(rows, Path(), home.cache_folder()):
+    for number, row in read_rows(rows, Path(), home.cache_folder(), "--rows"):
         try:
             if isinstance(row, Problem):
                 problems.append(row)

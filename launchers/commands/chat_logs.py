@@ -72,7 +72,7 @@ def chat(
     seen, problems = Seen(), list[Problem]()
     with telling() as tell:
         tell("loading what finds personal data" if redact else "reading the log")
-        lines = read_rows(source, cache=home.cache_folder())
+        lines = read_rows(source, cache=home.cache_folder(), where="LOG")
         finding = partial(Finder, wanted, names, min_score) if redact else None
         with RowWriter(to) as writer:
             for rows, broken, part in _parts(lines, source, finding, turns, keep or (), workers or _cores()):  # type: ignore[arg-type]

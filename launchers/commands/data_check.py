@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from launchers.commands.options import Output
-from launchers.data_sources import Given, given
+from launchers.data_sources import Given, given, held_out_sides
 from launchers.output import Format, progress, say, show_csv, show_json, show_table
 
 if TYPE_CHECKING:
@@ -40,7 +40,10 @@ def check(
     similarity: Similarity = None,
     held_out: Annotated[
         list[str] | None,
-        typer.Option(help="Rows whose prompts must not be here, such as those of dev and challenge.", metavar="DATA"),
+        typer.Option(
+            help="Prompts that must not be here: of a file, or the dev and challenge rows of a sweep or split folder.",
+            metavar="DATA",
+        ),
     ] = None,
     output: Output = Format.TABLE,
 ) -> None:
@@ -74,8 +77,7 @@ def check(
     elif seen.num_masked < seen.num_usable:
         say(f"note: the loss mask was looked at in {seen.num_masked:,} rows, drawn by their prompts")
     if errors:
-        rows = sum(one.count for one in errors)
-        say(f"{len(errors)} error{'s' if len(errors) > 1 else ''} over {rows:,} rows: not usable as it is")
+        say(f"{len(errors)} error{'s' if len(errors) > 1 else ''}: not usable as it is")
         raise typer.Exit(2)
     say("no error stands" + (": look at the warnings" if seen.findings else ""))
 
@@ -100,11 +102,15 @@ def _settings(
 
 
 def _held_out(files: list[str]) -> "HeldOut":
-    """The prompts of these files, by the file."""
+    """The prompts of these files, or of the dev and challenge rows of these sweeps and split folders, by the name."""
     from recipes.data.held_out import held_out
 
     prompts: HeldOut = {}
     for file in files:
+        if (sides := held_out_sides(file)) is not None:
+            for side, rows in sides.items():
+                prompts |= held_out(enumerate(rows, start=1), f"the {side} rows of {file}")
+            continue
         with given(file) as found:
             prompts |= held_out(found.source.rows(), file)
     return prompts
@@ -118,6 +124,8 @@ def _read_schema(path: Path) -> Any:
 
     try:
         schema = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(schema, dict):
+            raise ValueError(f"it must be an object, but got {json.dumps(schema)[:40]}")
         validator_for(schema).check_schema(schema)
     except OSError as error:
         raise InvalidInput(Problem("--schema", f"{path} cannot be read: {error.strerror}", "name a file")) from None

@@ -165,7 +165,7 @@ def notes(record: dict[str, Any]) -> list[str]:
         told.append(
             f"the most alike prompts on different sides, lines {across['lines'][0]} and {across['lines'][1]}, have a "
             f"similarity of {across['similarity']:.2f}, compared word for word; from {near['similarity']:g} on they "
-            "would be on one side"
+            f"would be on one side (of pairs so alike {near['recall']:.1%} are compared, of closer ones more)"
         )
     if near["num_left_out"]:
         told.append(f"{near['num_left_out']:,} pairs of prompts with a band in common were too many to compare")

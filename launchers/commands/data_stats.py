@@ -114,16 +114,22 @@ def _of_sweep(path: str, base: str | None, batch_size: int | None, seed: int | N
 
 
 def _of_rows(path: str, base: str | None, batch_size: int | None, seed: int | None) -> _Source:
-    from recipes.data.rows import checked_rows
+    from recipes.data.preferences import checked_pairs
+    from recipes.data.rows import checked_rows, is_pair
     from recipes.data.splits import numbered_rows
     from recipes.profile import refuse_other_forms
     from recipes.schema import Base, Data, Train
 
     cache = home.cache_folder()
     refuse_other_forms(path, Path(), cache)
-    rows = checked_rows(*numbered_rows(Data(path=path), Path(), cache))
+    numbered, name = numbered_rows(Data(path=path), Path(), cache)
+    written = list(numbered)
+    are_pairs = any(is_pair(row) for _, row in written)
+    rows = (checked_pairs if are_pairs else checked_rows)(written, name)
     size: int = batch_size or Train.model_fields["batch_size"].default
     notes = [f"no sweep was named: all rows are looked at, in batches of {size}, in the order of seed {seed or 0}"]
+    if are_pairs:
+        notes.append("of preference pairs, prompts with the preferred answers are counted; rejected ones come on top")
     if base is None:
         notes.append(f"tokens are those of {DEMO_BASE}, the demo's base; --base names yours")
     return _Source(

@@ -14,6 +14,7 @@ from typing import Any
 
 from recipes.data.findings import Finding, Tallies
 from recipes.data.words import WORD, Hashes, Messages, are_own, hashes
+from sweeps.errors import InvalidInput, Problem
 
 OFTEN = 0.05
 """A sentence, or an item, in so large a share of the answers is told."""
@@ -108,10 +109,16 @@ def as_json(text: str) -> Any:
 
 
 def _validate(value: Any, line: int, schema: str, tallies: Tallies) -> None:
+    from referencing.exceptions import Unresolvable
+
     if value is None:
         tallies.add("schema: it is no JSON object or list", line)
         return
-    error = next(_validator(schema).iter_errors(value), None)
+    try:
+        error = next(_validator(schema).iter_errors(value), None)
+    except Unresolvable as missing:
+        rule = f"the schema of the answers refers to {missing.ref!r}, which is not in it"
+        raise InvalidInput(Problem("schema", rule, "write it under $defs, or mend the $ref")) from None
     if error is not None:
         place = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in error.absolute_path).lstrip(".")
         general = re.sub(r"\[\d+\]", "[]", place) or "the answer"

@@ -24,14 +24,15 @@ from recipes.data.held_out import HeldOut
 from recipes.data.links import Columns, components, near_links
 from recipes.data.looks import Fields, First, Sample, Second, common_form, look_again, look_at
 from recipes.data.rows import is_pair
-from recipes.data.signatures import Compared, Store
-from recipes.data.splitting import MARGIN, THRESHOLD
+from recipes.data.signatures import BAND_ROWS, Compared, Store, band_rows
+from recipes.data.splitting import MARGIN, MOST_ACROSS, THRESHOLD, word_for_word
 from recipes.data.stream import Chunk, Source
 from recipes.data.words import Hashes
 from recipes.data.workers import each, num_workers
 from recipes.schema import Base
 from sweeps.errors import InvalidInput, Problem
 
+HALF = "half a pair"
 FORMS = ("chat", "prompt and completion", "preference pairs")
 NUM_BINS = 16
 MAX_BROKEN = 10_000  # broken pairs that are counted by their rule
@@ -119,11 +120,13 @@ class _Look:
     first: First
     forms: Counter[str]
     broken: Tallies
+    halves: Tallies
     answers: answers.Answers
     template: Tallies
     held_out: Tallies
     lengths: NDArray[np.int32]
     num_masked: int
+    num_rows: int
 
 
 def check(source: Source, settings: Settings, tell: Tell = lambda _: None) -> Checked:
@@ -136,7 +139,7 @@ def check(source: Source, settings: Settings, tell: Tell = lambda _: None) -> Ch
     limit = _limit(settings)
     workers = num_workers(source.num_bytes)
     columns, sample, seen, parts = Columns(), Sample(), answers.Answers(), list[NDArray[np.int32]]()
-    forms, broken, template, held_out = Counter[str](), Tallies(), Tallies(), Tallies()
+    forms, broken, halves, template, held_out = Counter[str](), Tallies(), Tallies(), Tallies(), Tallies()
     num_masked, num_rows = 0, 0
     tasks = ((chunk, sample.below) for chunk in source.chunks())
     for look in each(partial(_look, settings=settings), tasks, workers):
@@ -144,18 +147,19 @@ def check(source: Source, settings: Settings, tell: Tell = lambda _: None) -> Ch
         sample.add(look.first.sample)
         forms.update(look.forms)
         broken.merge(look.broken)
+        halves.merge(look.halves)
         seen.merge(look.answers)
         template.merge(look.template)
         held_out.merge(look.held_out)
         parts.append(look.lengths)
         num_masked += look.num_masked
-        num_rows += look.lengths.size + sum(tally.count for tally in look.broken.values())
+        num_rows += look.num_rows
         tell(f"reading rows, {num_rows:,}")
-    if not num_rows and not forms:
+    if not num_rows:
         raise InvalidInput(Problem("DATA", f"{source.name} holds no rows", "one JSON object a line is needed"))
     lengths = np.concatenate(parts)
     found = [*_form_findings(forms, broken), *_length_findings(lengths, columns.numbers, limit, tokenizer is None)]
-    found += held.findings(held_out)
+    found += [*held.findings(held_out), *_half_findings(halves, bool(settings.held_out))]
     if tokenizer is not None and settings.base is not None:
         found += masks.findings(template, tokenizer, settings.base.path)
     gendered, near = _second(source, settings, columns, sample.common(), workers, tell)
@@ -165,12 +169,12 @@ def check(source: Source, settings: Settings, tell: Tell = lambda _: None) -> Ch
     audit: tuple[dict[str, Any], ...] = ()
     if forms["preference pairs"]:
         tell("comparing pairs")
-        more, audit = _pairs(source)
+        more, audit = _pairs(source, partial(_num_tokens, tokenizer) if tokenizer is not None else None)
         found += more
     return Checked(
         source=source.name,
         forms={form: forms[form] for form in FORMS if forms[form]},
-        num_rows=max(num_rows, sum(forms.values())),
+        num_rows=num_rows,
         num_usable=len(columns),
         base=settings.base.path if settings.base is not None else None,
         max_tokens=limit,
@@ -193,7 +197,7 @@ def _limit(settings: Settings) -> int | None:
 
 def _look(task: tuple[Chunk, int], settings: Settings) -> _Look:
     chunk, below = task
-    forms, broken = Counter[str](), Tallies()
+    forms, broken, halves = Counter[str](), Tallies(), Tallies()
     rows: list[tuple[int, dict[str, Any]]] = []
     for number, row in chunk.rows():
         if isinstance(row, Problem):
@@ -204,6 +208,7 @@ def _look(task: tuple[Chunk, int], settings: Settings) -> _Look:
         if form is not None:
             forms[form] += 1
         if form == "preference pairs" and is_half(row):
+            halves.add(HALF, number)
             continue
         try:
             rows.append((number, common_form(row)))
@@ -220,8 +225,10 @@ def _look(task: tuple[Chunk, int], settings: Settings) -> _Look:
         lengths[place] = max(lengths[place], length)
     num_masked = 0
     if tokenizer is not None:
-        for (number, messages), prompt in zip(conversations, first.prompts.tolist(), strict=True):
-            masks.look_for_special(messages, number, tokenizer, template)
+        for (number, row), prompt in zip(rows, first.prompts.tolist(), strict=True):
+            messages = row["messages"]
+            written = [*messages, _rejected(row)[-1]] if "rejected" in row else messages
+            masks.look_for_special(written, number, tokenizer, template)
             if prompt < below:
                 masks.look_at(messages, number, tokenizer, template)
                 num_masked += 1
@@ -229,11 +236,13 @@ def _look(task: tuple[Chunk, int], settings: Settings) -> _Look:
         first=first,
         forms=forms,
         broken=broken,
+        halves=halves,
         answers=answers.look_at(rows, settings.schema),
         template=template,
         held_out=held.look_at(rows, settings.held_out),
         lengths=np.array(lengths, np.int32),
         num_masked=num_masked,
+        num_rows=len(chunk),
     )
 
 
@@ -251,6 +260,10 @@ def form_of(row: Any) -> Form | None:
 def is_half(row: dict[str, Any]) -> bool:
     """Whether a row has one ranked response of a pair, the other of which stands in another row."""
     return "rank" in row and "responses" not in row and "chosen" not in row
+
+
+def _num_tokens(tokenizer: Any, text: str) -> int:
+    return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def _rejected(row: dict[str, Any]) -> list[dict[str, str]]:
@@ -276,6 +289,17 @@ def _form_findings(forms: Counter[str], broken: Tallies) -> Iterator[Finding]:
         rare = min(there, key=lambda form: forms[form])
         rule = f"the file mixes rows of several forms: {told}"
         yield Finding("error", "mixed forms", forms[rare], (), rule, "write them to files of their own")
+
+
+def _half_findings(halves: Tallies, is_held_out: bool) -> list[Finding]:
+    """Rows that are half of a pair; an error where they were to be held against prompts that are held out."""
+    rule = (
+        "half of a preference pair: held against the rules of pairs alone; its length, answer, template, the prompts "
+    )
+    rule += "that are nearly the same and those that are held out were not looked at"
+    return halves.finding(
+        HALF, "error" if is_held_out else "warning", HALF, rule, "put both into one row's responses, and check again"
+    )
 
 
 def _length_findings(
@@ -317,9 +341,9 @@ def _lengths(lengths: NDArray[np.int32], numbers: NDArray[np.uint32], is_estimat
     )
 
 
-def _again(chunk: Chunk, common: Hashes) -> tuple[Second, Tallies]:
+def _again(chunk: Chunk, common: Hashes, rows_of_band: int = BAND_ROWS) -> tuple[Second, Tallies]:
     rows = list(usable_rows(chunk))
-    return look_again(rows, common, None), answers.genders(rows, common)
+    return look_again(rows, common, None, rows_of_band), answers.genders(rows, common)
 
 
 def usable_rows(chunk: Chunk) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -340,13 +364,19 @@ def _second(
     gendered, seen = Tallies(), 0
     with tempfile.TemporaryDirectory(prefix="podium-check-") as scratch:
         store = Store(Path(scratch))
-        for found, tallies in each(partial(_again, common=common), source.chunks(), workers):
+        again = partial(_again, common=common, rows_of_band=band_rows(settings.threshold))
+        for found, tallies in each(again, source.chunks(), workers):
             columns.add_second(found)
             store.add(found.signatures, found.bands)
             gendered.merge(tallies)
             seen += found.templates.size
             tell(f"signing prompts, {seen:,} of {len(columns):,}")
         near = near_links(columns, store.read(), columns.exact_links(), settings.threshold - MARGIN, Compared(), tell)
+    is_measured = near[0].size <= MOST_ACROSS
+    if is_measured:
+        tell("comparing prompts word for word")
+        alike = np.array(word_for_word(source, columns, *near, common)) >= settings.threshold
+        near = near[0][alike], near[1][alike]
     if not near[0].size:
         return gendered, []
     labels = components(len(columns), {"near": near})
@@ -355,7 +385,7 @@ def _second(
     lines = tuple(int(columns.numbers[place]) for place in members[:5])
     rule = (
         f"{members.size:,} prompts are nearly the same as another (similarity {settings.threshold:g} or more of what "
-        f"is their own), the most alike group has {int(sizes.max()):,}"
+        f"is their own{'' if is_measured else ', estimated'}), the most alike group has {int(sizes.max()):,}"
     )
     hint = "`podium data split` keeps them on one side; a split by prompts alone would not"
     return gendered, [Finding("warning", "near-duplicates", int(members.size), lines, rule, hint)]
@@ -383,11 +413,14 @@ def _repeats(columns: Columns, are_pairs: bool) -> tuple[int, list[Finding]]:
     return int(repeated.size), found
 
 
-def _pairs(source: Source) -> tuple[list[Finding], tuple[dict[str, Any], ...]]:
+def _pairs(
+    source: Source, count_tokens: Callable[[str], int] | None
+) -> tuple[list[Finding], tuple[dict[str, Any], ...]]:
     """What the checker of preference pairs says, in this one's terms."""
     from recipes.data.pair_audit import check_pairs
 
-    seen = check_pairs(((number, row) for number, row in source.rows() if is_pair(row)), max_problems=MAX_BROKEN)
+    rows = ((number, row) for number, row in source.rows() if is_pair(row))
+    seen = check_pairs(rows, count_tokens=count_tokens, max_problems=MAX_BROKEN)
     broken = Tallies()
     for problem in seen.problems:
         broken.add(_general(problem.rule), problem.line or 0, _words(problem.rule, problem.hint))

@@ -96,17 +96,20 @@ def parse_jsonl(file: BinaryIO, source: str) -> Iterator[tuple[int, Any]]:
         yield line.number, parse(line, source)
 
 
-def refuse_missing(path: Path) -> None:
+def refuse_missing(path: Path, where: str = "data.path") -> None:
     """Say so where there is no such file of rows.
+
+    Args:
+        where: What names it: a sweep, or else an argument of a command.
 
     Raises:
         InvalidInput: It is missing, or a folder.
     """
     if path.is_dir():
-        raise InvalidInput(Problem("data.path", f"{path} is a folder", "name the JSONL file in it"))
+        raise InvalidInput(Problem(where, f"{path} is a folder", "name the JSONL file in it"))
     if not path.is_file():
-        hint = "a relative path is taken from the folder of the sweep's YAML"
-        raise InvalidInput(Problem("data.path", f"no such file: {path}", hint))
+        base = "the folder of the sweep's YAML" if where == "data.path" else "the folder that you are in"
+        raise InvalidInput(Problem(where, f"no such file: {path}", f"a relative path is taken from {base}"))
 
 
 def _refuse(constant: str) -> None:

@@ -1,8 +1,8 @@
 """Which rows belong together: links between rows, and the components that they make.
 
-Rows are linked that are of one conversation or group, ask the same prompt, of which one is the beginning of the other,
-that were written from one template, or that are nearly the same. Whatever links join, however many there are between
-two rows, is one component, and no component is ever on two sides of a split.
+Rows are linked that are of one conversation or group, ask the same under any system prompt, of which one is the
+beginning of the other, that were written from one template, or that are nearly the same. Whatever links join, however
+many there are between two rows, is one component, and no component is ever on two sides of a split.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,9 +17,9 @@ from recipes.data.signatures import Bands, Compared, Ints, Signatures, estimates
 Edges = tuple[Ints, Ints]
 Labels = NDArray[np.int32]
 KINDS = ("conversation", "prompt", "beginning", "template", "near")
-BYTES_A_ROW = 4 + 4 * 8 + 1 + 8
-"""In memory: line, keys of row, prompt, group and template, whether it is signed, label and side. Links, 8 bytes each,
-and what sorting takes come beside them."""
+BYTES_A_ROW = 4 + 5 * 8 + 1 + 8
+"""In memory: line, keys of row, prompt, what is asked, group and template, whether it is signed, label and side. Links,
+8 bytes each, and what sorting takes come beside them."""
 
 
 def no_edges() -> Edges:
@@ -44,6 +44,7 @@ class Columns:
         self._add("numbers", found.numbers.astype(np.uint32))
         self._add("rows", found.rows)
         self._add("prompts", found.prompts)
+        self._add("asked", found.asked)
         self._add("groups", found.groups)
         self._add("named", found.templates)
         self._add("begin_keys", keys)
@@ -79,6 +80,11 @@ class Columns:
         return self._of("prompts", np.uint64)
 
     @property
+    def asked(self) -> Keys:
+        """Keys of what is asked, under whatever system prompt."""
+        return self._of("asked", np.uint64)
+
+    @property
     def groups(self) -> Keys:
         """Keys of conversations or groups; 0: none."""
         return self._of("groups", np.uint64)
@@ -98,7 +104,7 @@ class Columns:
     def exact_links(self) -> dict[str, Edges]:
         """The links that follow from equal keys."""
         keys, rows = self._of("begin_keys", np.uint64), self._of("begin_rows", np.uint32).astype(np.int64)
-        values, first = np.unique(self.prompts, return_index=True)
+        values, first = np.unique(self.asked, return_index=True)
         beginning = no_edges()
         if keys.size:
             places = np.minimum(np.searchsorted(values, keys), values.size - 1)
@@ -106,7 +112,7 @@ class Columns:
             beginning = (first[places[there]], rows[there])
         return {
             "conversation": _chain(self.groups),
-            "prompt": _chain(self.prompts),
+            "prompt": _chain(self.asked),
             "beginning": beginning,
             "template": _chain(self.templates),
         }

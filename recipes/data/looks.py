@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recipes.data.preferences import BrokenRule, to_pair
+from recipes.data.preferences import BrokenRule, prompt_key, to_pair
 from recipes.data.rows import canonical, is_pair, to_chat
-from recipes.data.signatures import Bands, Signatures, sign
+from recipes.data.signatures import BAND_ROWS, Bands, Signatures, sign
 from recipes.data.stream import Chunk
 from recipes.data.templates import TABLE_BITS, Counts, slots_of, template
 from recipes.data.words import NO_HASHES, Hashes, all_shingles, all_words, own_shingles
@@ -50,9 +50,11 @@ class First:
 
     Attributes:
         numbers: Lines.
-        rows: By :func:`key_of` everything up to the answer's end; ``prompts`` up to the answer; ``groups`` the
-            conversation or group, 0 where there is none; ``templates`` of the field that names them, likewise.
-        beginnings: Conversations that a row begins with and that end with a user's turn, with the row's place.
+        rows: By :func:`key_of` everything up to the answer's end; ``prompts`` up to the answer; ``asked`` what is asked
+            there under whatever system prompt, as sweeps compare prompts; ``groups`` the conversation or group, 0 where
+            there is none; ``templates`` of the field that names them, likewise.
+        beginnings: What is asked where a conversation that a row begins with ends with a user's turn, with the row's
+            place.
         words, counts: Places in the table of words, and in how many rows of the chunk they occur.
         sample: Prompts with the smallest keys, each with its shingles.
         problems: Rows that cannot be used.
@@ -61,6 +63,7 @@ class First:
     numbers: NDArray[np.int64]
     rows: Keys
     prompts: Keys
+    asked: Keys
     groups: Keys
     templates: Keys
     beginnings: tuple[Keys, NDArray[np.int64]]
@@ -115,20 +118,21 @@ def first_look(task: tuple[Chunk, int], fields: Fields) -> First:
 
 def look_at(rows: Sequence[tuple[int, dict[str, Any]]], problems: list[Problem], fields: Fields, below: int) -> First:
     """As :func:`first_look`, of rows that were read already."""
-    wholes, prompts, groups, named = [], [], [], []
+    wholes, prompts, asked, groups, named = [], [], [], [], []
     begin_keys, begin_rows = [], []
     words, sample = [], dict[int, Hashes]()
     for place, (_, row) in enumerate(rows):
         messages = row["messages"]
         prompt = key_of(messages[:-1])
         prompts.append(prompt)
+        asked.append(key_of(prompt_key(messages)))
         wholes.append(key_of([messages, row["rejected"]] if "rejected" in row else messages))
         groups.append(_value(row, (fields.group,) if fields.group else CONVERSATION))
         named.append(_value(row, (fields.template,)) if fields.template else 0)
-        asked = [end for end in range(1, len(messages) - 1) if messages[end - 1]["role"] == "user"]
-        for end in asked if len(messages) > 3 else ():
-            begin_keys.append(key_of(messages[:end]))
-            begin_rows.append(place)
+        for end in range(1, len(messages) - 1):
+            if messages[end - 1]["role"] == "user":
+                begin_keys.append(key_of(prompt_key(messages[:end])))
+                begin_rows.append(place)
         words.append(np.unique(slots_of(all_words(messages[:-1]))))
         if prompt < below and prompt not in sample:
             sample[prompt] = all_shingles(messages[:-1])
@@ -138,6 +142,7 @@ def look_at(rows: Sequence[tuple[int, dict[str, Any]]], problems: list[Problem],
         numbers=np.array([number for number, _ in rows], np.int64),
         rows=np.array(wholes, np.uint64),
         prompts=np.array(prompts, np.uint64),
+        asked=np.array(asked, np.uint64),
         groups=np.array(groups, np.uint64),
         templates=np.array(named, np.uint64),
         beginnings=(np.array(begin_keys, np.uint64), np.array(begin_rows, np.int64)),
@@ -214,22 +219,25 @@ class Second:
     is_signed: NDArray[np.bool_]
 
 
-def second_look(chunk: Chunk, common: Hashes, words: Path) -> Second:
+def second_look(chunk: Chunk, common: Hashes, words: Path, rows_of_band: int = BAND_ROWS) -> Second:
     """Look at a chunk again.
 
     Args:
         common: What nearly all prompts have.
         words: The table of words.
+        rows_of_band: As :func:`recipes.data.signatures.band_rows` gives it for the threshold.
     """
-    return look_again(usable(chunk)[0], common, _table(words))
+    return look_again(usable(chunk)[0], common, _table(words), rows_of_band)
 
 
-def look_again(rows: Sequence[tuple[int, dict[str, Any]]], common: Hashes, counts: Counts | None) -> Second:
+def look_again(
+    rows: Sequence[tuple[int, dict[str, Any]]], common: Hashes, counts: Counts | None, rows_of_band: int = BAND_ROWS
+) -> Second:
     """As :func:`second_look`, of rows that were read already; without counts of words, no templates are looked for."""
     prompts = [row["messages"][:-1] for _, row in rows]
     own = [own_shingles(prompt, common) for prompt in prompts]
     masked = [None if counts is None else template(prompt, common, counts) for prompt in prompts]
-    signatures, bands = sign(own)
+    signatures, bands = sign(own, rows_of_band)
     return Second(
         templates=np.array([0 if text is None else key_of(json.dumps(text)) for text in masked], np.uint64),
         signatures=signatures,

@@ -95,7 +95,10 @@ def look_at(messages: Messages, line: int, tokenizer: Any, tallies: Tallies) -> 
 
 
 def _ids(tokenizer: Any, messages: Messages, **options: Any) -> list[int]:
-    ids: list[int] = tokenizer.apply_chat_template(list(messages), tokenize=True, return_dict=False, **options)
+    quiet = {"verbose": False}  # as in lengths
+    ids: list[int] = tokenizer.apply_chat_template(
+        list(messages), tokenize=True, return_dict=False, tokenizer_kwargs=quiet, **options
+    )
     return ids
 
 

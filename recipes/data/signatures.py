@@ -1,8 +1,8 @@
 """MinHash signatures of prompts (Broder 1997), and the pairs of them that are alike, by locality-sensitive hashing.
 
 Signatures are those of ``datasketch``, each number cut to its last byte (b-bit minwise hashing, Li and König 2010). Two
-prompts are compared where a band of their signatures is equal, so that of all pairs only few are; prompts whose
-similarity is the threshold are compared with the probability :func:`recall`.
+prompts are compared where a band of their signatures is equal, so that of all pairs only few are; bands are as narrow
+as it takes for prompts whose similarity is the threshold to be compared with the probability ``MIN_RECALL`` at least.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 
 from recipes.data.words import Hashes
 
-NUM_BANDS = 20
+NUM_HASHES = 120
 BAND_ROWS = 6
-NUM_HASHES = NUM_BANDS * BAND_ROWS
+"""Numbers of a band where the threshold is high; a lower one needs narrower bands, see :func:`band_rows`."""
+MIN_RECALL = 0.99
 SEED = 1
 BLOCK = 100_000  # pairs that are compared at once
 SMALL = 64  # a bucket with more members is not compared all with all
 MAX_PAIRS = 20_000_000  # that are compared in one band
 SIGNATURES, BANDS = "signatures.u8", "bands.u32"
-BYTES_A_ROW = NUM_HASHES + 4 * NUM_BANDS
-"""On the disk, while rows are compared."""
+BYTES_A_ROW = NUM_HASHES + 4 * NUM_HASHES // BAND_ROWS
+"""On the disk, while rows are compared at a high threshold; up to 3 times as many at a low one."""
 
 Ints = NDArray[np.int64]
 Signatures = NDArray[np.uint8]
@@ -42,11 +43,11 @@ def _permutations() -> Any:
     return MinHash(NUM_HASHES, seed=SEED).permutations
 
 
-def sign(sets: list[Hashes]) -> tuple[Signatures, Bands]:
+def sign(sets: list[Hashes], rows_of_band: int = BAND_ROWS) -> tuple[Signatures, Bands]:
     """The signatures of sets of shingles, and the numbers of their bands; an empty set has zeros.
 
     Returns:
-        Shapes (sets, NUM_HASHES) and (sets, NUM_BANDS).
+        Shapes (sets, NUM_HASHES) and (sets, NUM_HASHES // rows_of_band).
     """
     from datasketch import MinHash
 
@@ -56,14 +57,20 @@ def sign(sets: list[Hashes]) -> tuple[Signatures, Bands]:
             found = MinHash(NUM_HASHES, permutations=_permutations(), scheme="affine32", hashfunc=int)
             found.update_batch(one.tolist())
             values[place] = found.hashvalues
-    wide = values.astype(np.uint64).reshape(len(sets), NUM_BANDS, BAND_ROWS)
-    bands = ((wide * _MIX).sum(axis=2) >> np.uint64(32)).astype(np.uint32)
+    wide = values.astype(np.uint64).reshape(len(sets), NUM_HASHES // rows_of_band, rows_of_band)
+    bands = ((wide * _MIX[:rows_of_band]).sum(axis=2) >> np.uint64(32)).astype(np.uint32)
     return values.astype(np.uint8), bands
 
 
-def recall(similarity: float) -> float:
+def recall(similarity: float, rows_of_band: int) -> float:
     """The probability that two prompts of this similarity are compared."""
-    return 1 - (1 - similarity**BAND_ROWS) ** NUM_BANDS
+    return 1.0 - (1 - similarity**rows_of_band) ** (NUM_HASHES // rows_of_band)
+
+
+def band_rows(threshold: float) -> int:
+    """The numbers of a band, the most by which pairs at the threshold are missed in one case of a hundred at most."""
+    widths = [rows for rows in range(1, BAND_ROWS + 1) if NUM_HASHES % rows == 0]
+    return max(rows for rows in widths if rows == 1 or recall(threshold, rows) >= MIN_RECALL)
 
 
 def estimates(signatures: Signatures, first: Ints, second: Ints) -> NDArray[np.float64]:
@@ -93,9 +100,11 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self._paths = [folder / SIGNATURES, folder / BANDS]
         self._files = [path.open("wb") for path in self._paths]
+        self._num_bands = 1
 
     def add(self, signatures: Signatures, bands: Bands) -> None:
         """Take those of further rows."""
+        self._num_bands = bands.shape[1]
         self._files[0].write(signatures.tobytes())
         self._files[1].write(bands.tobytes())
 
@@ -104,9 +113,9 @@ class Store:
         for file in self._files:
             file.close()
         if self._paths[0].stat().st_size == 0:
-            return np.empty((0, NUM_HASHES), np.uint8), np.empty((0, NUM_BANDS), np.uint32)
+            return np.empty((0, NUM_HASHES), np.uint8), np.empty((0, self._num_bands), np.uint32)
         signatures = np.memmap(self._paths[0], np.uint8, "r").reshape(-1, NUM_HASHES)
-        bands = np.memmap(self._paths[1], np.uint32, "r").reshape(-1, NUM_BANDS)
+        bands = np.memmap(self._paths[1], np.uint32, "r").reshape(-1, self._num_bands)
         return signatures, bands
 
 
@@ -120,7 +129,7 @@ def pairs(
         apart: A label for each row of the file, asked for at each band: pairs of one label are passed over.
         compared: Told what was compared.
     """
-    for band in range(NUM_BANDS):
+    for band in range(bands.shape[1]):
         labels = apart()
         values = np.ascontiguousarray(bands[:, band])[rows]
         order = np.argsort(values, kind="stable")

@@ -16,7 +16,7 @@ from recipes import objects
 from recipes.data import tabular
 from recipes.data.looks import common_form, key_of
 from recipes.data.rows import checked_rows
-from recipes.data.signatures import NUM_BANDS, NUM_HASHES, recall
+from recipes.data.signatures import NUM_HASHES, band_rows, recall
 from recipes.data.splits import SPLITS, Checked
 from recipes.data.splitting import Settings, Split, Tell
 from recipes.data.stream import Form, RowWriter, Source, opened
@@ -90,8 +90,8 @@ def _write_rows(source: Source, split: Split, folder: Path, form: Form, tell: Te
     same = form == source.form and source.path is not None
     schema = None
     if form == "parquet":
-        assert source.path is not None
-        schema = tabular.json_schema(source.path) if same else tabular.schema_of(_batches(source), source.name)
+        own = source.path if same else None
+        schema = tabular.json_schema(own) if own is not None else tabular.schema_of(_batches(source), source.name)
     names = {name: f"{name}.{form}" for name in SPLITS}
     row = 0
     with ExitStack() as stack:
@@ -117,7 +117,7 @@ def _batches(source: Source) -> Any:
 def _record(source: Source, split: Split, settings: Settings, files: dict[str, Any]) -> dict[str, Any]:
     sizes = np.bincount(split.labels)
     counts, numbers = np.unique(sizes, return_counts=True)
-    total = len(split.columns)
+    total, rows_of_band = len(split.columns), band_rows(settings.threshold)
     return {
         "format": FORMAT,
         "source": {
@@ -144,8 +144,9 @@ def _record(source: Source, split: Split, settings: Settings, files: dict[str, A
             "similarity": settings.threshold,
             "words_of_a_shingle": SHINGLE,
             "num_hashes": NUM_HASHES,
-            "num_bands": NUM_BANDS,
-            "recall": recall(settings.threshold),
+            "num_bands": NUM_HASHES // rows_of_band,
+            "numbers_of_a_band": rows_of_band,
+            "recall": recall(settings.threshold, rows_of_band),
             "num_pairs": split.num_pairs,
             "num_left_out": split.num_left_out,
             "num_added": split.num_added,

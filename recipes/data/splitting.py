@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from recipes.data.links import Columns, Edges, Labels, across, components, near_links
 from recipes.data.looks import Fields, First, Sample, WordCounts, common_form, first_look, place_of, second_look
 from recipes.data.rows import MAX_PROBLEMS
-from recipes.data.signatures import Compared, Store
+from recipes.data.signatures import Compared, Ints, Store, band_rows
 from recipes.data.splits import SPLITS
 from recipes.data.stream import Source
 from recipes.data.words import Hashes, own_shingles, similarity
@@ -127,11 +127,13 @@ def decide(source: Source, settings: Settings, tell: Tell = lambda _: None) -> S
     with tempfile.TemporaryDirectory(prefix="podium-split-") as scratch:
         folder = Path(scratch)
         columns, common, words = _first(source, settings, folder, workers, tell)
+        _refuse_missing_prompts(columns, settings)
         if settings.common is not None:
             common = settings.common
         store = Store(folder)
+        look = partial(second_look, common=common, words=words, rows_of_band=band_rows(settings.threshold))
         seen = 0
-        for found in each(partial(second_look, common=common, words=words), source.chunks(), workers):
+        for found in each(look, source.chunks(), workers):
             columns.add_second(found)
             store.add(found.signatures, found.bands)
             seen += found.templates.size
@@ -161,6 +163,19 @@ def _first(source: Source, settings: Settings, folder: Path, workers: int, tell:
     if not len(columns):
         raise InvalidInput(Problem("DATA", f"{source.name} holds no rows", "one JSON object a line is needed"))
     return columns, sample.common(), words.save(folder)
+
+
+def _refuse_missing_prompts(columns: Columns, settings: Settings) -> None:
+    """An earlier split is gone on from with its own rows, as only what is here is compared."""
+    earlier = settings.earlier or {}
+    missing = len(earlier.keys() - set(columns.prompts.tolist())) if earlier else 0
+    if missing:
+        rule = (
+            f"{missing:,} of {len(earlier):,} prompts of the earlier split are not here, so that nothing is compared "
+        )
+        rule += "with them: a row like one of its challenge rows could become a training row"
+        hint = "give the old rows and the new ones as one file, or split all anew without --like"
+        raise InvalidInput(Problem("--like", rule, hint))
 
 
 def _refuse_missing_fields(found: First, fields: Fields, source: Source) -> None:
@@ -256,16 +271,21 @@ def _measure(
 ) -> list[tuple[float, int, int]]:
     """The most alike pairs across the sides, compared word for word: similarity and rows, the most alike first."""
     first, second, _ = across(columns, signed, sides, MOST_ACROSS, compared)
+    alike = word_for_word(source, columns, first, second, common)
+    found = list(zip(alike, first.tolist(), second.tolist(), strict=True))
+    return sorted(found, key=lambda one: (-one[0], one[1:]))
+
+
+def word_for_word(source: Source, columns: Columns, first: Ints, second: Ints, common: Hashes) -> list[float]:
+    """The similarities of pairs of rows, of whose prompts the shingles are in memory: not for any number of pairs."""
     numbers = columns.numbers
     own = {
         number: own_shingles(row["messages"][:-1], common)
         for number, row in picked(source, {int(numbers[row]) for row in np.concatenate([first, second])})
     }
-    found = [
-        (similarity(own[int(numbers[one])], own[int(numbers[other])]), int(one), int(other))
-        for one, other in zip(first, second, strict=True)
+    return [
+        similarity(own[int(numbers[one])], own[int(numbers[other])]) for one, other in zip(first, second, strict=True)
     ]
-    return sorted(found, key=lambda one: (-one[0], one[1:]))
 
 
 def picked(source: Source, numbers: set[int]) -> Iterator[tuple[int, dict[str, Any]]]:

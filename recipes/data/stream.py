@@ -49,6 +49,10 @@ class Chunk:
         for number, one in zip(self.numbers, self._written, strict=True):
             yield number, parse(one, self.source) if isinstance(one, Line) else one
 
+    def cut(self, most: int) -> "Chunk":
+        """Its first rows alone."""
+        return Chunk(self.source, self.first, self.numbers[:most], self._written[:most])
+
     def row(self, place: int) -> Any:
         """One row, by its place in the chunk."""
         one = self._written[place]
@@ -68,11 +72,13 @@ class Source:
         name: For messages: the path or the URL as it was given.
         path: The file on this machine; None where rows are generated.
         generated: The rows, where they are.
+        most_rows: The first rows that are meant, where not all are.
     """
 
     name: str
     path: Path | None
     generated: tuple[dict[str, Any], ...] = ()
+    most_rows: int | None = None
 
     @property
     def form(self) -> Form:
@@ -89,6 +95,13 @@ class Source:
         Raises:
             InvalidInput: The file cannot be read.
         """
+        for chunk in self._chunks():
+            most = len(chunk) if self.most_rows is None else self.most_rows - chunk.first
+            if most <= 0:
+                return
+            yield chunk if most >= len(chunk) else chunk.cut(most)
+
+    def _chunks(self) -> Iterator[Chunk]:
         if self.path is None:
             for start in range(0, len(self.generated), CHUNK_ROWS):
                 part = self.generated[start : start + CHUNK_ROWS]
@@ -124,12 +137,15 @@ class Source:
 
 
 @contextmanager
-def opened(source: str, base_dir: Path = Path(), cache: Path | None = None) -> Iterator[Source]:
+def opened(
+    source: str, base_dir: Path = Path(), cache: Path | None = None, where: str = "data.path"
+) -> Iterator[Source]:
     """A file of rows, local or ``s3://bucket/key``; an object lies on this machine's disk while it is read.
 
     Args:
         source: A relative path is taken from ``base_dir``.
         cache: Where an object that was downloaded is kept; without it, it is downloaded again each time.
+        where: What names the file, for messages.
 
     Raises:
         InvalidInput: There is no such file, or no right to read it.
@@ -141,17 +157,19 @@ def opened(source: str, base_dir: Path = Path(), cache: Path | None = None) -> I
             yield Source(source, objects.fetch(source, kept))
             return
         path = base_dir / Path(source).expanduser()
-        refuse_missing(path)
+        refuse_missing(path, where)
         try:
             path.open("rb").close()
         except OSError as error:
-            raise InvalidInput(Problem("data.path", f"{path} cannot be read: {error.strerror}")) from None
+            raise InvalidInput(Problem(where, f"{path} cannot be read: {error.strerror}")) from None
         yield Source(str(path), path)
 
 
-def read_rows(source: str, base_dir: Path = Path(), cache: Path | None = None) -> Iterator[tuple[int, Any]]:
+def read_rows(
+    source: str, base_dir: Path = Path(), cache: Path | None = None, where: str = "data.path"
+) -> Iterator[tuple[int, Any]]:
     """Each row's number and its JSON value, or the Problem of one that is unreadable. Raises as :func:`opened` does."""
-    with opened(source, base_dir, cache) as found:
+    with opened(source, base_dir, cache, where) as found:
         yield from found.rows()
 
 

@@ -73,9 +73,16 @@ def _row(row: dict[str, Any], number: int, source: str, plain: bool) -> Any:
     if plain:
         return row
     try:
-        return {key: _json(value) for key, value in row.items()}
+        return {key: _json_of_column(key, value) for key, value in row.items()}
     except ValueError as error:
         return Problem(source, str(error), line=number)
+
+
+def _json_of_column(name: str, value: Any) -> Any:
+    try:
+        return _json(value)
+    except ValueError as error:
+        raise ValueError(f"the column {name!r}: {error}") from None
 
 
 def _json(value: Any) -> Any:
@@ -117,14 +124,13 @@ class ParquetWriter:
 
         if self._schema is None:
             self._schema = schema_of([self._rows], str(self._path))
-        if self._file is None:
-            self._file = parquet.ParquetWriter(self._path, self._schema)
-        if self._rows:
-            try:
-                table = pyarrow.Table.from_pylist(self._rows, schema=self._schema)
-            except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, pyarrow.ArrowNotImplementedError) as error:
-                raise _does_not_fit(error, str(self._path)) from None
-            self._file.write_table(table)
+        try:
+            if self._file is None:
+                self._file = parquet.ParquetWriter(self._path, self._schema)
+            if self._rows:
+                self._file.write_table(pyarrow.Table.from_pylist(self._rows, schema=self._schema))
+        except _misfits() as error:
+            raise _does_not_fit(error, str(self._path)) from None
         self._rows = []
 
     def close(self) -> None:
@@ -146,7 +152,7 @@ def schema_of(batches: Iterator[list[dict[str, Any]]] | Sequence[list[dict[str, 
         for rows in batches:
             one = pyarrow.Table.from_pylist(_with_all_columns(rows)).schema
             found = pyarrow.unify_schemas([found, one], promote_options="permissive")
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, pyarrow.ArrowNotImplementedError) as error:
+    except _misfits() as error:
         raise _does_not_fit(error, source) from None
     return found
 
@@ -177,6 +183,13 @@ def _with_all_columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows, the first with every field: Arrow takes the columns from the first row alone."""
     names = dict.fromkeys(key for row in rows for key in row)
     return [{**dict.fromkeys(names), **rows[0]}, *rows[1:]] if rows else rows
+
+
+def _misfits() -> tuple[type[Exception], ...]:
+    """What Arrow raises where it has no type for values (a number of 100 bits), or cannot write (an empty object)."""
+    import pyarrow
+
+    return pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, pyarrow.ArrowNotImplementedError, OverflowError
 
 
 def _does_not_fit(error: Exception, source: str) -> InvalidInput:

@@ -19,8 +19,9 @@ Messages = Sequence[dict[str, str]]
 
 SHINGLE = 3
 """Words of a shingle."""
-WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+(?:['’][^\W_]+)*")
-"""A word; where a script has no spaces, a character."""
+_UNSPACED = r"\u3040-\u30ff\u3400-\u9fff"  # Japanese and Chinese
+WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+(?:['’][^\W_{_UNSPACED}]+)*")
+"""A word; where a script has no spaces, a character, whatever stands beside it."""
 NO_HASHES: Hashes = np.empty(0, np.uint32)
 _CACHED_WORDS = 500_000
 _FACTORS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)

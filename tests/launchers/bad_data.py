@@ -40,6 +40,12 @@ SPLITS = (
         "--schema: {here}/answer.json is no JSON Schema: 'a text' is not valid under any of the given schemas",
         arrange=lambda stage: stage.write("answer.json", '{"type": "a text"}'),
     ),
+    _check(
+        "`--schema` is no object",
+        ("{here}/rows.jsonl", "--schema", "{here}/answer.json"),
+        "--schema: {here}/answer.json is no JSON Schema: it must be an object, but got 5",
+        arrange=lambda stage: stage.write("answer.json", "5"),
+    ),
     _split(
         "The folder is not empty",
         _TO,

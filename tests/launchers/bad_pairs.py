@@ -136,6 +136,12 @@ PAIRS_AND_LOGS: tuple[Case, ...] = (
         '{"question": "a", "answer": "b"}\n',
     ),
     data(
+        "There is no such log",
+        ("import", "chat", "{here}/none.jsonl", "--no-redact"),
+        "LOG: no such file: {here}/none.jsonl",
+        "a relative path is taken from the folder that you are in",
+    ),
+    data(
         "A log in which nothing was answered",
         ("import", "chat", "{here}/log.jsonl", "--no-redact"),
         "LOG: {here}/log.jsonl gave no row: 1 conversations without an answer",

@@ -52,7 +52,7 @@ def test_a_check_with_an_error_prints_it_and_ends_with_2(folder: Path) -> None:
         ("error", 152),
     }
     assert sum(one["num_rows"] for one in seen["lengths"]["bins"]) == 150
-    assert "2 errors over 2 rows: not usable as it is" in done.stderr
+    assert "2 errors: not usable as it is" in done.stderr
     table = list(csv.DictReader(io.StringIO(run(folder, "check", str(path), "-o", "csv").stdout)))
     assert [row["lines"] for row in table if row["name"] == "form"] == ["151", "152"]
 
@@ -69,6 +69,12 @@ def test_prompts_that_are_held_out_are_an_error_in_rows_and_in_pairs(folder: Pat
         found = [one for one in json.loads(done.stdout)["findings"] if one["name"] == "held out"]
         assert [(one["count"], one["lines"]) for one in found] == [(len(lines), lines)]
         assert f"is also in {folder / 'challenge.jsonl'}, which is held out" in found[0]["rule"]
+    to = folder / "held"
+    assert run(folder, "split", str(folder / "rows.jsonl"), "--to", str(to)).returncode == 0
+    for side, is_told in (("train", False), ("dev", True), ("challenge", True)):
+        done = run(folder, "check", str(to / f"{side}.jsonl"), "--held-out", str(to), "-o", "json")
+        assert (f"the {side} rows of {to}, which is held out" in done.stdout) is is_told
+        assert done.returncode == (2 if is_told else 0), done.stderr
     (folder / "cut.jsonl").write_text('{"prompt": "x"}\n')
     done = run(folder, "check", str(folder / "rows.jsonl"), "--held-out", str(folder / "cut.jsonl"))
     assert done.returncode == 2
@@ -87,6 +93,15 @@ def test_a_sweep_is_checked_by_its_own_base_schema_and_limit(folder: Path) -> No
     assert (seen["base"], seen["max_tokens"], seen["num_masked"]) == ("builtin:tiny_commerce", 300, 40)
     assert [one["name"] for one in seen["findings"] if one["level"] == "error"] == ["too long"]
     assert not {"ray", "mlflow"} & set(loaded(done))
+    sweep.write_text(
+        "name: own\nrecipe: tiny_commerce_sft\n"
+        "set: {data.builtin: null, data.path: rows.jsonl, data.group: null, data.rows: 40}\n"
+        "space: {optimizer.lr: loguniform(1e-3, 1e-2)}\nchampion: {minimize: val/loss}\n"
+    )
+    told = json.loads(run(folder, "check", str(sweep), "--held-out", str(sweep), "-o", "json").stdout)
+    assert told["num_rows"] == 40
+    held = [one for one in told["findings"] if one["name"] == "held out"]
+    assert 0 < sum(one["count"] for one in held) < 30, "its own dev and challenge rows, and not those it trains on"
 
 
 def test_a_split_is_written_told_and_read_by_a_sweep(folder: Path) -> None:

@@ -112,6 +112,14 @@ def test_bare_rows_are_counted_with_the_demos_tokenizer_and_it_says_so(folder: P
     assert not any("--base names yours" in note for note in own["notes"])
 
 
+def test_preference_pairs_are_counted_with_their_preferred_answers(folder: Path) -> None:
+    pairs = [{"prompt": f"What is {n}?", "chosen": f"It is {n}.", "rejected": "No."} for n in range(20)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    seen = stats(folder / "pairs.jsonl")
+    assert seen["num_rows"] == 20
+    assert any("rejected ones come on top" in note for note in seen["notes"])
+
+
 def test_what_keeps_a_sweep_from_saving_is_told(folder: Path) -> None:
     told = {}
     for name, change in {

@@ -130,6 +130,19 @@ def test_near_duplicates_are_told_with_the_largest_group() -> None:
     assert seen.num_near == 3
 
 
+def test_near_duplicates_are_compared_word_for_word_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "please send the four oak chairs that we ordered in spring to the new flat of my parents in the old town"
+    pair = [{"prompt": f"{text} {end}", "completion": end} for end in ("soon", "now")]
+    monkeypatch.setattr(checking, "MARGIN", 1.0)  # all that share a band are near, by estimate
+    limit = {"threshold": 0.92}  # 19 shingles, of which 18 are shared: 0.9
+    assert not checked([*pair, *GOOD], **limit).num_near
+    assert checked([*pair, *GOOD], threshold=0.89).num_near == 2
+    monkeypatch.setattr(checking, "MOST_ACROSS", 0)
+    seen = checked([*pair, *GOOD], **limit)
+    assert seen.num_near >= 2
+    assert any("(similarity 0.92 or more of what is their own, estimated)" in rule for rule in rules(seen))
+
+
 # ---- answers ----
 
 
@@ -296,6 +309,7 @@ def test_each_rule_of_pairs_is_told_once() -> None:
     assert set(told) == {(21,), (22,), (23,)}
     assert "chosen and rejected are the same text" in told[(21,)]
     assert "form" not in found(seen)
+    assert (seen.num_rows, seen.num_usable) == (23, 21)
 
 
 def test_two_ways_to_write_a_ranked_pair_are_the_same() -> None:
@@ -305,3 +319,45 @@ def test_two_ways_to_write_a_ranked_pair_are_the_same() -> None:
     assert checked(halves).forms == {"preference pairs": 40}
     assert checking.is_half(halves[0])
     assert not [one for one in checked(halves).findings if one.level == "error" and one.name == "pairs"]
+
+
+def test_what_is_not_looked_at_in_half_a_pair_is_told() -> None:
+    halves = [{"prompt": f"{n}", "response": f"{'ab'[rank]}{n}", "rank": rank} for n in range(5) for rank in (0, 1)]
+    seen = checked(halves)
+    assert found(seen)["half a pair"] == ("warning", 10, (1, 2, 3, 4, 5))
+    assert seen.is_usable
+    assert not checked(halves, held_out={b"12345678": "dev.jsonl"}).is_usable, "they could be held out"
+
+
+def test_rejected_answers_are_looked_at_and_their_tokens_counted() -> None:
+    rows = [{"prompt": f"What is {n}?", "chosen": f"It is {n}.", "rejected": f"No {n}."} for n in range(5)]
+    rows[2]["rejected"] += "<|eot_id|>"
+    seen = checked(rows, base=DEMO)
+    assert [(one.level, one.lines) for one in seen.findings if "'<|eot_id|>'" in one.rule] == [("error", (3,))]
+    assert [one["name"] for one in seen.audit] == ["characters", "tokens"]
+
+
+def test_a_long_row_is_told_by_its_line_and_not_by_the_tokenizer() -> None:
+    from recipes.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(DEMO, Path())
+    row = [{"role": "user", "content": "x " * 3000}, {"role": "assistant", "content": "y"}]
+    masks.look_at(row, 1, tokenizer, Tallies())
+    assert not tokenizer.deprecation_warnings
+
+
+def test_a_schema_that_refers_to_nothing_is_told() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        checked([proposal(0)], schema='{"$ref": "#/$defs/gone"}')
+    assert str(caught.value) == (
+        "schema: the schema of the answers refers to '/$defs/gone', which is not in it "
+        "(write it under $defs, or mend the $ref)"
+    )
+
+
+def test_rows_are_counted_once_whatever_is_wrong_with_them(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    broken = json.dumps({"prompt": "x", "chosen": "a", "rejected": "a"}) + "\n"
+    path.write_text(broken * 5 + "hello\n" * 5)
+    with opened(str(path)) as source:
+        assert check(source, Settings()).num_rows == 10

@@ -12,7 +12,7 @@ from recipes.data.rows import to_chat
 from recipes.data.split_files import RECORD, earlier, read_record, refuse_existing
 from recipes.data.splits import SPLITS
 from recipes.data.splitting import Settings, decide
-from recipes.data.stream import RowWriter, opened, read_rows
+from recipes.data.stream import RowWriter, Source, opened, read_rows
 from recipes.schema import Data
 from sweeps.errors import InvalidInput
 from tests.storage import BUCKET, Server
@@ -74,6 +74,20 @@ def test_it_can_be_written_in_the_other_form(tmp_path: Path) -> None:
         split_files.write(source, decide(source, settings), settings, str(tmp_path / "b"), "parquet")
     loaded = [splits.load(Data(path=name), tmp_path).sha256 for name in ("a", "b")]
     assert loaded[0] == loaded[1]
+
+
+def test_rows_that_are_generated_can_be_written_as_parquet(tmp_path: Path) -> None:
+    source, settings = Source("made", None, tuple(rows())), Settings()
+    record = split_files.write(source, decide(source, settings), settings, str(tmp_path / "out"), "parquet")
+    assert sum(len(part) for part in splits.load(Data(path="out"), tmp_path).rows.values()) == 90
+    assert record["source"]["sha256"] is None
+
+
+@pytest.mark.parametrize("meta", [{}, 10**30])
+def test_values_that_parquet_has_no_type_for_are_told(tmp_path: Path, meta: Any) -> None:
+    source, settings = Source("made", None, tuple({**row, "meta": meta} for row in rows())), Settings()
+    with pytest.raises(InvalidInput, match=r"--format: .* the rows make no table: .*JSONL takes any rows"):
+        split_files.write(source, decide(source, settings), settings, str(tmp_path / "out"), "parquet")
 
 
 def test_a_file_that_was_changed_is_refused_with_both_hashes(tmp_path: Path) -> None:

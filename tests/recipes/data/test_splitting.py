@@ -17,7 +17,7 @@ from recipes.data.splits import SPLITS
 from recipes.data.splitting import Settings, Split, decide, sides_of
 from recipes.data.stream import Source
 from recipes.data.templates import template
-from recipes.data.words import NO_HASHES, all_shingles, own_shingles, similarity
+from recipes.data.words import NO_HASHES, WORD, all_shingles, own_shingles, similarity
 from sweeps.errors import InvalidInput
 
 HALVES = (0.5, 0.5, 0.0, 0.0)
@@ -204,6 +204,25 @@ def test_the_same_prompt_and_the_beginning_of_a_conversation_are_links() -> None
     assert links_between(chat("a b c"), chat("a b c", "Yes.", "d e f")) == {"beginning"}
     assert links_between(chat("a b c"), chat("a b c", "No.", "d e f")) == {"beginning"}
     assert links_between(chat("d e f"), chat("a b c", "No.", "d e f")) == set()
+    asked_on = {"messages": [*chat("a b c")["messages"][:1], *chat("d e f")["messages"]]}
+    assert links_between(chat("a b c"), asked_on) == {"beginning"}
+
+
+def under(system: str, row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "messages": [{"role": "system", "content": system}, *row["messages"]]}
+
+
+def test_the_same_question_under_another_system_prompt_is_a_link() -> None:
+    first, second = "You sell oak chairs to kings.", "Be brief, name no price whatever is asked."
+    assert links_between(under(first, chat("a b c")), under(second, chat("a  b c")), chat("a b c")) == {"prompt"}
+    assert links_between(under(first, chat("a b c")), under(second, chat("a b c", "No.", "d e f"))) == {"beginning"}
+    rows = [under(system, row) for row in many() for system in (first, second)]
+    sides = split(rows).sides
+    assert (sides[::2] == sides[1::2]).all(), "else a sweep of pairs refuses the split's folder"
+
+
+def test_words_of_a_script_without_spaces_are_characters_beside_digits_and_letters_too() -> None:
+    assert WORD.findall("第3章はAIです。don't") == ["第", "3", "章", "は", "AI", "で", "す", "don't"]
 
 
 def test_prompts_that_differ_by_a_word_are_linked_and_others_are_not() -> None:
@@ -320,20 +339,34 @@ def test_signatures_estimate_the_similarity_and_bands_find_what_is_alike() -> No
     }
     close = {(2 * n, 2 * n + 1) for n, alike in enumerate(truth) if alike > 0.78}
     assert len(close & found) >= 0.97 * len(close)
-    assert signatures.recall(0.8) > 0.99
+
+
+def test_bands_are_narrow_enough_for_the_threshold() -> None:
+    assert signatures.band_rows(0.8) == signatures.band_rows(1.0) == signatures.BAND_ROWS
+    for threshold in np.arange(0.3, 1.005, 0.01).tolist():
+        rows = signatures.band_rows(threshold)
+        assert signatures.NUM_HASHES % rows == 0
+        assert signatures.recall(threshold, rows) >= signatures.MIN_RECALL
+    rng = np.random.default_rng(0)
+    sets = []
+    for _ in range(200):  # pairs of a similarity of one half
+        both = rng.integers(0, 2**32, 100, dtype=np.uint32)
+        sets += [np.r_[both, rng.integers(0, 2**32, 50, dtype=np.uint32)] for _ in range(2)]
+    _, bands = signatures.sign(sets, signatures.band_rows(0.5))
+    assert (bands[::2] == bands[1::2]).any(axis=1).mean() >= 0.97
 
 
 def test_a_large_bucket_is_compared_member_by_member_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    bands = np.ones((200, signatures.NUM_BANDS), np.uint32)
+    bands = np.ones((200, 20), np.uint32)
     whole = signatures.Compared()
     found = list(signatures.pairs(bands, np.arange(200), lambda: np.arange(200), whole))
-    assert whole.num_pairs == signatures.NUM_BANDS * 200 * 199 // 2
+    assert whole.num_pairs == 20 * 200 * 199 // 2
     assert whole.num_left_out == 0
     assert found
     monkeypatch.setattr(signatures, "MAX_PAIRS", 1000)
     cut = signatures.Compared()
     list(signatures.pairs(bands, np.arange(200), lambda: np.arange(200), cut))
-    assert cut.num_pairs <= 1000 * signatures.NUM_BANDS
+    assert cut.num_pairs <= 1000 * 20
     assert cut.num_pairs + cut.num_left_out == whole.num_pairs
 
 
@@ -345,6 +378,8 @@ def test_an_earlier_split_keeps_its_rows_where_they_are() -> None:
     again = split(grown, seed=99, earlier=before)
     assert again.sides[80:].tolist() == first.sides.tolist()
     assert again.num_moved == 0
+    with pytest.raises(InvalidInput, match=r"--like: 1 of 80 prompts of the earlier split are not here, .*as one file"):
+        split(grown[:-1], earlier=before)
     one = next(n for n, side in enumerate(first.sides) if side == 0)
     other = next(n for n, side in enumerate(first.sides) if side == 1)
     # A new row that joins two old ones of different sides: one of them has to move.

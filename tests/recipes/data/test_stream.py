@@ -119,7 +119,7 @@ def test_parquet_that_cannot_be_rows_is_told(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"prompt": ["a"], "picture": [b"\x00"]}), path)
     assert f"the column 'picture' of {path} has the type binary, which no JSON value has" in told(path)
     parquet.write_table(pyarrow.table({"prompt": ["a"], "completion": ["b"], "w": [float("nan")]}), path)
-    assert told(path) == f"line 1: {path}: nan is no JSON value, write null"
+    assert told(path) == f"line 1: {path}: the column 'w': nan is no JSON value, write null"
     path.write_bytes(path.read_bytes()[:60])
     assert f"{path} cannot be read as Parquet: " in told(path)
 

@@ -366,3 +366,66 @@ def test_what_cannot_be_done_is_told(tmp_path: Path, arguments: list[str], code:
     assert "Traceback" not in run.stderr
     assert run.stdout == ""
     assert not list(tmp_path.glob("*new*"))
+
+
+def spent(server: Production) -> float:
+    """What all that was sent cost, at the prices and counts of these tests."""
+    return 200 / 1e6 * len(server.asked)
+
+
+def test_the_same_again_never_passes_the_limit_either(serve: Serve, tmp_path: Path) -> None:
+    """Kept replies count before new requests are sent, also those that stand behind one that was lost."""
+    server, cache = serve(writes), tmp_path / "replies.jsonl"
+    priced: dict[str, Any] = {"prices": TokenPrices(1.0, 2.0), "rows": 100, "tries": 200}
+    silent = [3]  # requests that are answered with nothing that can be read
+
+    def flaky(body: dict[str, Any]) -> tuple[int, Any]:
+        return (200, "hello") if len(server.asked) in silent else writes(body)
+
+    server.reply = flaky
+    list(making(server.url, cache, limit=0.003, **priced).rows())
+    silent.clear()
+    for _ in range(3):
+        again = making(server.url, cache, limit=0.003, **priced)
+        list(again.rows())
+        assert spent(server) <= 0.003
+    assert again.written.asked == 0
+
+
+@pytest.mark.parametrize("lost", ["hello", "silence", "504", "no text"])
+def test_what_may_have_been_paid_for_is_sent_once_and_stays_counted(serve: Serve, tmp_path: Path, lost: str) -> None:
+    def reply(body: dict[str, Any]) -> tuple[int, Any]:
+        if lost == "silence":
+            threading.Event().wait(0.4)
+        return {"hello": (200, "hello"), "504": (504, "later"), "no text": said(None)}.get(lost, (200, "late"))
+
+    server, cache = serve(reply), tmp_path / "replies.jsonl"
+    form = pair_schema(None)
+    prices = TokenPrices(1.0, 2.0)
+
+    def run(tries: int, limit: float | None = None) -> Synthesis:
+        model = teacher("large", server.url, 60, 0.5, form, cache=cache, concurrency=1, timeout_s=0.2)
+        order = Order(5, tries, 2, DEFAULT_TEMPLATE, None, 0, 0.5)
+        return Synthesis(model, ARTICLES, order, (), prices, limit, form)
+
+    first = run(1)
+    assert list(first.rows()) == []
+    assert len(server.asked) == 1
+    most = first.written.usd
+    assert most
+    second = run(1, limit=1.9 * most)
+    assert list(second.rows()) == []
+    assert len(server.asked) == 1, "a second time could pass the limit"
+    third = run(1, limit=2.1 * most)
+    assert list(third.rows()) == []
+    assert third.written.usd == pytest.approx(most)
+    assert third.written.usd_before == pytest.approx(most)
+
+
+def test_what_is_refused_costs_nothing_and_is_asked_again(serve: Serve) -> None:
+    tries = iter([(429, "busy")])
+    server = serve(lambda body: next(tries, None) or writes(body))
+    found = making(server.url, prices=TokenPrices(1.0, 2.0), limit=0.01, rows=1, tries=1)
+    assert len(list(found.rows())) == 1
+    assert len(server.asked) == 2
+    assert found.written.usd == pytest.approx(200 / 1e6)

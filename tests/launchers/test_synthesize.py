@@ -12,13 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launchers.commands.synthesize import _local
+from launchers.commands.pairs import refuse_existing
+from launchers.commands.synthesize import _local, synthesize
 from launchers.synthesis import Article, Order, Synthesis, read_articles
 from recipes.data.rows import checked_rows, read_jsonl
+from recipes.data.stream import read_rows
 from sweeps.errors import InvalidInput, ServiceUnreachable
 from tests.launchers.running import podium
 from tests.production import Production, question, said
 from tests.storage import BUCKET, Server
+from tracking.meters import endpoint
 from tracking.meters.endpoint import Reply
 from tracking.meters.gates import load_gate
 from tracking.meters.teacher import (
@@ -295,6 +298,37 @@ def test_without_an_endpoint_the_demo_writes(tmp_path: Path) -> None:
     assert run.stderr.endswith("LOADED []\n")
 
 
+def test_the_demo_writes_a_table_too(tmp_path: Path) -> None:
+    synthesize(to=str(tmp_path / "a.parquet"), rows=30)
+    assert len(checked_rows(read_rows(str(tmp_path / "a.parquet")), "a")) == 30
+
+
+def test_a_target_in_object_storage_is_not_overwritten(server: Server) -> None:
+    server.put("rows/a.jsonl", b"{}")
+    with pytest.raises(InvalidInput, match=r"--to: s3://.*/rows/a.jsonl is there already, and is not overwritten"):
+        refuse_existing(f"s3://{BUCKET}/rows/a.jsonl")
+    server.put("rows/b.jsonl.old", b"{}")
+    refuse_existing(f"s3://{BUCKET}/rows/b.jsonl")
+    with pytest.raises(InvalidInput, match=r"--to: a\.csv is neither JSONL nor Parquet"):
+        refuse_existing(f"s3://{BUCKET}/rows/a.csv")
+
+
+def test_the_key_is_sent_where_the_model_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEACHER_KEY", "secret")
+    (tmp_path / "shop.csv").write_text("id,title\n" + "".join(f"p{n},Tent {n}\n" for n in range(5)))
+    asked: list[Any] = []
+
+    def models(url: str, headers: dict[str, str]) -> list[Any]:
+        asked.append(headers)
+        return []
+
+    monkeypatch.setattr(endpoint, "_models", models)
+    to = str(tmp_path / "a.jsonl")
+    with pytest.raises(InvalidInput, match="must name one of the models"):
+        synthesize(str(tmp_path / "shop.csv"), to, endpoint="http://127.0.0.1:9/v1", api_key_env="TEACHER_KEY")
+    assert asked == [{"Authorization": "Bearer secret"}]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
@@ -319,6 +353,16 @@ def test_without_an_endpoint_the_demo_writes(tmp_path: Path) -> None:
             ["SHOP", "--endpoint", "http://127.0.0.1:9/v1", "--template", "HERE/plain.txt"],
             2,
             "the template has no {products}",
+        ),
+        (
+            ["SHOP", "--endpoint", "http://127.0.0.1:9/v1", "--schema", "HERE/true.json"],
+            2,
+            "true.json holds true, not an object",
+        ),
+        (
+            ["SHOP", "--endpoint", "http://127.0.0.1:9/v1", "--schema", "HERE/five.json"],
+            2,
+            "five.json: not a JSON schema: 5 is no object",
         ),
         (
             ["SHOP", "--endpoint", "http://127.0.0.1:9/v1", "--columns", "titel", "--model", "m"],
@@ -358,6 +402,8 @@ def test_without_an_endpoint_the_demo_writes(tmp_path: Path) -> None:
 def test_what_cannot_be_done_is_told(tmp_path: Path, arguments: list[str], code: int, told: str) -> None:
     (tmp_path / "shop.csv").write_text("id,title\na,Tent\nb,Mug\nc,Pan\n")
     (tmp_path / "plain.txt").write_text("Write something.")
+    (tmp_path / "true.json").write_text("true")
+    (tmp_path / "five.json").write_text("5")
     words = [word.replace("SHOP", str(tmp_path / "shop.csv")).replace("HERE", str(tmp_path)) for word in arguments]
     more = ["--timeout", "0.2"] if code == 5 else []
     run = podium(tmp_path, "data", "synthesize", *words, *more, "--to", str(tmp_path / "new.jsonl"))

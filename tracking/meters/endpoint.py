@@ -111,11 +111,7 @@ class ServedModel:
         keys: tuple[str, str] = ("evaluate.incumbent.api_key_env", "evaluate.incumbent.timeout"),
         repeats: bool = True,
     ) -> None:
-        key = os.environ.get(api_key_env, "") if api_key_env else ""
-        if api_key_env and not key:
-            rule = f"the environment has no {api_key_env}"
-            raise InvalidInput(Problem(keys[0], rule, f"export {api_key_env}=…"))
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = headers_of(api_key_env, keys[0])
         self.model, self.max_tokens, self.concurrency = model, max_tokens, concurrency
         self.endpoint = Endpoint(
             completions(endpoint), headers, timeout_s, PATIENCE * timeout_s, "the schema of answers", repeats
@@ -327,6 +323,20 @@ def _models(url: str, headers: Mapping[str, str]) -> list[dict[str, Any]]:
     with urllib.request.urlopen(request, timeout=CATALOGUE_S) as response:
         found: list[dict[str, Any]] = json.loads(response.read())["data"]
     return found
+
+
+def headers_of(api_key_env: str | None, where: str) -> dict[str, str]:
+    """The headers that send the key of an environment variable; none without one.
+
+    Raises:
+        InvalidInput: It is not set; ``where`` names what asks for it.
+    """
+    if not api_key_env:
+        return {}
+    key = os.environ.get(api_key_env, "")
+    if not key:
+        raise InvalidInput(Problem(where, f"the environment has no {api_key_env}", f"export {api_key_env}=…"))
+    return {"Authorization": f"Bearer {key}"}
 
 
 def sole_model(endpoint: str, headers: Mapping[str, str]) -> str:

@@ -18,7 +18,7 @@ from launchers.answerers import Answerer
 from launchers.evaluation import item_of
 from recipes import adapters, bases
 from recipes.data.pair_audit import Audit, Measured
-from recipes.data.preferences import comparable, prompt_key
+from recipes.data.preferences import comparable, prompt_key, to_pair
 from recipes.data.rows import MAX_PROBLEMS, canonical, to_chat
 from recipes.data.stream import read_rows
 from recipes.facts import count_tokens
@@ -32,6 +32,8 @@ HELD_OUT = ("dev", "challenge")
 CHUNK = 16  # prompts between two looks at the progress
 MARGINS = {SCORE: 1.0}
 MARGIN = 0.2  # of a metric that goes from 0 to 1
+# Of a row whose prompt is asked: its own answers, which another pair takes the place of.
+ANSWERS = ("messages", "prompt", "completion", "response", "responses", "rank", "chosen", "rejected", "drawn")
 
 Row = dict[str, Any]
 Tell = Callable[[str], None]
@@ -147,6 +149,8 @@ def _with_answer(row: Any) -> Any:
     """A row that is a prompt alone, with an empty object for its answer: the common form has one."""
     if not isinstance(row, dict):
         return row
+    if "chosen" in row and not row.keys() & {"messages", "prompt"}:
+        return to_pair(row)  # both answers repeat the prompt
     messages = row.get("messages")
     if (
         isinstance(messages, list)
@@ -290,7 +294,7 @@ class Pairs:
         if comparable(chosen) == comparable(rejected):
             self.made.without["best and worst are the same text"] += 1
             return None
-        rest = {key: value for key, value in row.items() if key not in ("messages", "rejected", "drawn")}
+        rest = {key: value for key, value in row.items() if key not in ANSWERS}
         prompt = row["messages"][:-1]
         return {
             "messages": [*prompt, {"role": "assistant", "content": chosen}],

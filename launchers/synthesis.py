@@ -59,7 +59,8 @@ class Written:
     Attributes:
         requests: Whose reply was looked at; ``asked`` of them now, the others were kept from before.
         filtered: Replies that gave no row, by why.
-        usd_before: Of kept replies; ``usd`` of those that were asked for now. None where prices are not known.
+        usd_before: Of kept replies, and of those that were lost before; ``usd`` of those that were asked for now. None
+            where prices are not known.
         ended: Why there are fewer rows than were wanted; empty where there are not.
     """
 
@@ -150,6 +151,7 @@ class Synthesis:
         """
         order, written = self._order, self.written
         waiting: deque[_Request] = deque()
+        self._set_aside_before()
         coming = self._request(0)
         missing = 0
         with ThreadPoolExecutor(self._model.concurrency) as pool:
@@ -197,11 +199,19 @@ class Synthesis:
         time = self._times[content]
         self._times[content] += 1
         kept = self._model.kept(messages, time)
-        return _Request(number, tuple(one.id for one in drawn), messages, time, kept)
+        most = self._purse.most(messages, self._model.max_tokens)
+        before = self._purse.cost(kept, most) if kept is not None else 0.0
+        before += most * self._model.num_lost(messages, time)
+        return _Request(number, tuple(one.id for one in drawn), messages, time, kept, most, before)
+
+    def _set_aside_before(self) -> None:
+        """Set aside what the requests that may be made cost before, so that no new one takes its place."""
+        if self._purse.is_limited:
+            self._purse.set_aside = sum(self._request(number).before for number in range(self._order.tries))
+            self._times.clear()
 
     def _begin(self, request: "_Request", pool: ThreadPoolExecutor) -> bool:
         """Send a request where the most that it can cost may still be spent."""
-        request.most = self._purse.most(request.messages, self._model.max_tokens)
         if not self._purse.has_room(request.most):
             return False
         self._purse.set_aside += request.most
@@ -213,16 +223,18 @@ class Synthesis:
         written.requests += 1
         written.tokens_in += reply.tokens_in
         written.tokens_out += reply.tokens_out
-        most = request.most or self._purse.most(request.messages, self._model.max_tokens)
-        usd = self._purse.cost(reply, most)
-        self._purse.spent += usd
-        if request.is_kept:
-            written.usd_before = None if written.usd_before is None else written.usd_before + usd
-        else:
+        request.usd = self._purse.cost(reply, request.most)
+        now = 0.0
+        if not request.is_kept:
+            now = request.usd
             written.asked += 1
             self._purse.set_aside -= request.most
-            written.usd = None if written.usd is None else written.usd + usd
-        request.usd = usd
+        if self._purse.is_limited:
+            self._purse.set_aside -= request.before
+        self._purse.spent += request.before + now
+        if written.usd is not None and written.usd_before is not None:
+            written.usd += now
+            written.usd_before += request.before
 
     def _row(self, request: "_Request", reply: Reply) -> Row | None:
         if reply.text is None:
@@ -273,14 +285,21 @@ class Synthesis:
 
 @dataclass
 class _Request:
-    """A numbered request: kept from before, or under way with so much set aside for it."""
+    """A numbered request: kept from before, or under way with the most that it can cost set aside for it.
+
+    Attributes:
+        time: How often the same was asked before, for another answer.
+        before: US$ that it cost in earlier runs: what is kept, and what was lost.
+        usd: What its reply cost.
+    """
 
     number: int
     products: tuple[str, ...]
     messages: list[dict[str, str]]
-    time: int  # how often the same was asked before
+    time: int
     kept: Reply | None
-    most: float = 0.0
+    most: float
+    before: float
     usd: float = 0.0
     future: Future[Reply] | None = None
 

@@ -177,6 +177,13 @@ def listing(folder: Place, most: int) -> dict[str, int]:
         return {one["Key"].removeprefix(folder.prefix): one["Size"] for one in islice(files, most)}
 
 
+def exists(place: Place) -> bool:
+    """Whether there is such an object. Raises as :func:`read` does."""
+    with told(place):
+        found = _connect(ANSWER_S).list_objects_v2(Bucket=place.bucket, Prefix=place.key, MaxKeys=1)
+        return any(one["Key"] == place.key for one in found.get("Contents", ()))  # the first of all that begin so
+
+
 def upload(source: Path, names: Iterable[str], folder: Place) -> None:
     """Copy files of a local folder, one after the other in the order given.
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from launchers import home
 from launchers.commands.options import Output
 from launchers.output import Format, say, show
 from launchers.progress import telling
@@ -60,19 +59,21 @@ def chat(
     podium data import chat agent.jsonl --names en_core_web_lg --kinds EMAIL,PHONE,UK_NHS[/]
     """
     from launchers.commands.pairs import refuse_existing
-    from recipes.data.chat_logs import Seen
+    from recipes.data.chat_logs import OWN, Seen
     from recipes.data.privacy import Finder
     from recipes.data.stream import RowWriter, read_rows
     from sweeps.errors import InvalidInput, Problem
 
     if turns not in ("last", "all"):
         raise InvalidInput(Problem("--turns", f'must be last or all, but got "{turns}"'))
+    for name in set(keep or ()) & set(OWN):
+        raise InvalidInput(Problem("--keep", f"rows have a field {name} of their own", "rename the log's, or leave it"))
     refuse_existing(to)
     wanted = [kind.strip() for kind in kinds.split(",") if kind.strip()] if kinds is not None else None
     seen, problems = Seen(), list[Problem]()
     with telling() as tell:
         tell("loading what finds personal data" if redact else "reading the log")
-        lines = read_rows(source, cache=home.cache_folder(), where="LOG")
+        lines = read_rows(source, where="LOG")  # without a cache: it would keep what is replaced here
         finding = partial(Finder, wanted, names, min_score) if redact else None
         with RowWriter(to) as writer:
             for rows, broken, part in _parts(lines, source, finding, turns, keep or (), workers or _cores()):  # type: ignore[arg-type]
@@ -88,6 +89,10 @@ def chat(
             if not seen.rows:
                 told = "; ".join(f"{count:,} {what}" for what, count in seen.left_out.most_common()) or "it is empty"
                 raise InvalidInput(Problem("LOG", f"{source} gave no row: {told}"))
+            for name in keep or ():
+                if not seen.kept[name]:
+                    rule = f"no line that gave a row has the field {name!r}"
+                    raise InvalidInput(Problem("--keep", rule, "a field of the whole line is meant, not of a message"))
     _tell(seen, source, to, redact, output)
 
 

@@ -93,14 +93,18 @@ def refuse_existing(to: str) -> None:
     """Say so where the file to write is there already.
 
     Raises:
-        InvalidInput: It is, or its folder is not there.
+        InvalidInput: It is, or its folder is not there, or its ending is of neither form.
+        ServiceUnreachable: It is in object storage, which does not answer.
     """
-    from recipes.objects import is_url, place_of
+    from recipes.objects import exists, is_url, place_of
     from sweeps.errors import InvalidInput, Problem
 
     if is_url(to):
         if not place_of(to).key or to.endswith("/"):
             raise InvalidInput(Problem("--to", f"{to} names a folder", "write s3://bucket/key, the URL of one file"))
+        _refuse_ending(place_of(to).key.rsplit("/", 1)[-1])
+        if exists(place_of(to)):
+            raise InvalidInput(Problem("--to", f"{to} is there already, and is not overwritten", "name another object"))
         return
     path = Path(to).expanduser()
     if path.is_dir():
@@ -109,8 +113,14 @@ def refuse_existing(to: str) -> None:
         raise InvalidInput(Problem("--to", f"{path} is there already, and is not overwritten", "name another file"))
     if not path.parent.is_dir():
         raise InvalidInput(Problem("--to", f"there is no folder {path.parent}", f"mkdir -p {path.parent}"))
-    if path.suffix not in (".jsonl", ".parquet"):
-        raise InvalidInput(Problem("--to", f"{path.name} is neither JSONL nor Parquet", "end it in .jsonl or .parquet"))
+    _refuse_ending(path.name)
+
+
+def _refuse_ending(name: str) -> None:
+    from sweeps.errors import InvalidInput, Problem
+
+    if not name.endswith((".jsonl", ".parquet")):
+        raise InvalidInput(Problem("--to", f"{name} is neither JSONL nor Parquet", "end it in .jsonl or .parquet"))
 
 
 def _tell(made: "Made", to: str, metric: str, output: Format) -> None:

@@ -99,7 +99,7 @@ def synthesize(
 
     from launchers.synthesis import Order, Synthesis, read_articles
     from recipes.data.stream import RowWriter
-    from tracking.meters.endpoint import sole_model
+    from tracking.meters.endpoint import headers_of, sole_model
     from tracking.meters.rehearsal import read_schema
     from tracking.meters.teacher import DEFAULT_TEMPLATE, check_template, pair_schema, teacher
 
@@ -110,6 +110,8 @@ def synthesize(
         if (problem := read_schema(str(schema), Path())) is not None:
             raise InvalidInput(Problem("--schema", problem.rule, problem.hint))
         response = json.loads(_text(schema, "--schema"))
+        if not isinstance(response, dict):
+            raise InvalidInput(Problem("--schema", f"{schema} holds {json.dumps(response)}, not an object"))
     gates = _gates(gate or [], response, forbidden or [])
     form = pair_schema(response)
     with telling() as tell:
@@ -118,7 +120,7 @@ def synthesize(
             shown = [name.strip() for name in (columns or "").split(",") if name.strip()]
             articles = read_articles(path, "CATALOGUE", id_column, shown)
         cache = home.cache_folder() / "teacher" / "replies.jsonl"
-        name = model or sole_model(endpoint, {})
+        name = model or sole_model(endpoint, headers_of(api_key_env, "--api-key-env"))
         asking = {"api_key_env": api_key_env, "concurrency": concurrency, "timeout_s": timeout, "cache": cache}
         served = teacher(name, endpoint, max_tokens, temperature, form, **asking)
         order = Order(
@@ -206,11 +208,13 @@ def _local(catalogue: str) -> Iterator[Path]:
 
 def _demo(rows: int, seed: int, to: str, output: Format) -> None:
     from recipes.commerce import task
+    from recipes.data.rows import to_chat
     from recipes.data.stream import RowWriter
 
     with RowWriter(to) as writer:
         for row in task.rows(rows, seed):
-            writer.write({**row, "synthesized": {"teacher": "the demo's generator", "seed": seed}})
+            # In the common form: a table has one type for the answers of all rows.
+            writer.write({**to_chat(row), "synthesized": {"teacher": "the demo's generator", "seed": seed}})
     value = {"to": to, "rows": rows, "teacher": "the demo's generator"}
     show(value, [{"what": "rows", "seen": f"{rows:,}"}], {"what": "", "seen": "seen"}, output, "the demo's generator")
     say(f"wrote {to}: {rows:,} rows by the demo's generator; no teacher was asked (--endpoint names one)")

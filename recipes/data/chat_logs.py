@@ -9,15 +9,15 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from recipes.data.privacy import Finder, Redactor
-from recipes.data.rows import canonical, to_chat
+from recipes.data.rows import CONVERSATION, canonical, to_chat
 from sweeps.errors import Problem
 
-ID_NAMES = ("conversation_id", "session_id", "thread_id", "conversation", "session", "thread", "chat_id", "trace_id")
-"""Fields that say which conversation a line is of; their values are kept as hashes."""
+OWN = ("messages", "conversation", "agent", "turn", "redacted", "rejected", "chosen", "responses", "rank")
+"""Fields that rows have by themselves, or by which they would be pairs: no field of a line is kept under these."""
 Turns = Literal["last", "all"]
 _ROLES = {"developer": "system"}  # newer models' name of it
 _CUT = {"length": "answers that were cut off at their limit", "content_filter": "answers that a filter stopped"}
@@ -40,6 +40,7 @@ class Seen:
         forms: Lines by form.
         redacted: Values that were replaced, by field and kind.
         touched: Rows in which something was.
+        kept: Fields of lines that rows keep, by how many lines have them.
     """
 
     lines: int = 0
@@ -48,6 +49,7 @@ class Seen:
     forms: Counter[str] = field(default_factory=Counter)
     redacted: Counter[tuple[str, str]] = field(default_factory=Counter)
     touched: int = 0
+    kept: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "Seen") -> None:
         """Take up what was seen in another part."""
@@ -57,6 +59,7 @@ class Seen:
         self.left_out.update(other.left_out)
         self.forms.update(other.forms)
         self.redacted.update(other.redacted)
+        self.kept.update(other.kept)
 
 
 def rows_of(
@@ -67,7 +70,7 @@ def rows_of(
     turns: Turns = "last",
     keep: Sequence[str] = (),
 ) -> Iterator[Row | Problem]:
-    """The rows of a log, in its order; a Problem stands for a line that is neither of both forms.
+    """The rows of a log, in its order; a Problem, which quotes no value, stands for a line that is of neither form.
 
     Args:
         numbered: Lines and their values; Problems among them are passed on.
@@ -80,7 +83,7 @@ def rows_of(
     """
     for number, line in numbered:
         if isinstance(line, Problem):
-            yield line
+            yield replace(line, rule=line.rule.partition(", near ")[0])  # what stands there may be a person's
             continue
         seen.lines += 1
         try:
@@ -89,7 +92,12 @@ def rows_of(
             ends = [at for at in answers if messages[at]["content"]]
             if not ends:
                 raise _LeftOutError("conversations without an answer")
-            made = list(_rows(messages, ends if turns == "all" else ends[-1:], about, line, finder, keep, seen))
+            ends = [
+                at for at in (ends if turns == "all" else ends[-1:]) if all(one["content"] for one in messages[:at])
+            ]
+            if not ends:
+                raise _LeftOutError("conversations with an empty turn")
+            made = list(_rows(messages, ends, about, line, finder, keep, seen))
         except _LeftOutError as reason:
             seen.left_out[str(reason)] += 1
         except ValueError as error:
@@ -109,6 +117,7 @@ def _rows(
     seen: Seen,
 ) -> Iterator[Row]:
     kept = {name: line[name] for name in keep if name in line}
+    seen.kept.update(kept.keys())
     if finder is None:
         for turn in ends:
             yield to_chat({"messages": messages[: turn + 1], **kept, **about, "turn": turn})
@@ -147,42 +156,42 @@ def _read(line: Any) -> tuple[str, list[Row], list[int], Row]:
         request, response = _object(line["request"], "request"), _object(line["response"], "response")
         messages = _messages(request.get("messages"), "request.messages")
         answer, model = _choice(response), response.get("model") or request.get("model")
-        about = _about(line, messages, model) if not (named := _named(request)) else {**_agent(model), **named}
-        return "request and response", [*messages, answer], [len(messages)], about
+        return "request and response", [*messages, answer], [len(messages)], _about((request, line), messages, model)
     if "messages" in line:
         messages = _messages(line["messages"], "messages")
         answers = [at for at, one in enumerate(messages) if one["role"] == "assistant" and _asked(messages[:at])]
-        return "conversation", messages, answers, _about(line, messages, line.get("model"))
-    told = ", ".join(sorted(line)) or "no key"
-    raise ValueError(f"neither a conversation nor a request with its response: it has {told}")
+        return "conversation", messages, answers, _about((line,), messages, line.get("model"))
+    raise ValueError(f"neither a conversation nor a request with its response: it has {_fields(line)}")
+
+
+def _fields(value: Mapping[str, Any]) -> str:
+    """The names of an object's fields; a key that is no plain name may be a value, and is not told."""
+    told = [key if key.isidentifier() else "…" for key in sorted(value)]
+    return ", ".join(dict.fromkeys(told)) or "no key"
 
 
 def _asked(before: Sequence[Row]) -> bool:
     return any(one["role"] == "user" for one in before)
 
 
-def _about(line: Mapping[str, Any], messages: Sequence[Row], model: Any) -> Row:
+def _about(parts: Sequence[Mapping[str, Any]], messages: Sequence[Row], model: Any) -> Row:
     """Which conversation a row is of, as a hash, and who answered."""
-    named = _named(line)
+    named = _named(parts)
     if not named:
         # Without a name it is known by how it begins: the system prompt and the first that the user says.
         first = next((at for at, one in enumerate(messages) if one["role"] == "user"), 0)
         named = {"conversation": _hash(canonical(list(messages[: first + 1])))}
-    return {**_agent(model), **named}
+    return {**({"agent": model} if isinstance(model, str) else {}), **named}
 
 
-def _named(line: Mapping[str, Any]) -> Row:
-    metadata = line.get("metadata")
-    places = (line, metadata) if isinstance(metadata, dict) else (line,)
-    for place in places:
-        for name in ID_NAMES:
-            if isinstance(place.get(name), str | int):
+def _named(parts: Sequence[Mapping[str, Any]]) -> Row:
+    """The conversation's name, in the parts of a line or their metadata: the surest name that any of them has."""
+    places = [place for part in parts for place in (part, part.get("metadata")) if isinstance(place, dict)]
+    for name in CONVERSATION:
+        for place in places:
+            if isinstance(place.get(name), str | int) and place[name] != "":
                 return {"conversation": _hash(str(place[name]))}
     return {}
-
-
-def _agent(model: Any) -> Row:
-    return {"agent": model} if isinstance(model, str) else {}
 
 
 def _hash(text: str) -> str:
@@ -195,7 +204,7 @@ def _object(value: Any, name: str) -> Row:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise ValueError(f"{name} is text, but no JSON: {value[:40]!r}") from None
+            raise ValueError(f"{name} is text, but no JSON") from None
     if isinstance(value, dict) and isinstance(value.get("body"), dict | str):
         return _object(value["body"], f"{name}.body")
     if not isinstance(value, dict):
@@ -209,10 +218,9 @@ def _choice(response: Mapping[str, Any]) -> Row:
     if response.get("error") and not choices:
         raise _LeftOutError("requests that were answered with an error")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        told = ", ".join(sorted(response)) or "no key"
-        raise ValueError(f"response.choices must be a list with an answer; the response has {told}")
+        raise ValueError(f"response.choices must be a list with an answer; the response has {_fields(response)}")
     reason = choices[0].get("finish_reason")
-    if reason in _CUT:
+    if isinstance(reason, str) and reason in _CUT:
         raise _LeftOutError(_CUT[reason])
     message = choices[0].get("message")
     if not isinstance(message, dict):
@@ -234,11 +242,14 @@ def _message(message: Any, name: str) -> Row:
     """
     if not isinstance(message, dict) or "role" not in message:
         raise ValueError(f"{name} must have role and content")
-    role = _ROLES.get(message["role"], message["role"])
+    role = message["role"]
+    if not isinstance(role, str):
+        raise ValueError(f"{name}.role must be text, got {type(role).__name__}")
+    role = _ROLES.get(role, role)
     if role in ("tool", "function") or message.get("tool_calls") or message.get("function_call"):
         raise _LeftOutError("conversations in which tools were called")
     if role not in ("system", "user", "assistant"):
-        raise ValueError(f"{name}.role must be one of system, user, assistant, got {role!r}")
+        raise ValueError(f"{name}.role must be one of system, user, assistant")
     content = message.get("content")
     if isinstance(content, list):
         if any(not isinstance(part, dict) or part.get("type") not in ("text", "input_text") for part in content):

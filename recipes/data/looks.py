@@ -18,15 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recipes.data.preferences import BrokenRule, prompt_key, to_pair
-from recipes.data.rows import canonical, is_pair, to_chat
+from recipes.data.rows import CONVERSATION, canonical, is_pair, to_chat
 from recipes.data.signatures import BAND_ROWS, Bands, Signatures, sign
 from recipes.data.stream import Chunk
 from recipes.data.templates import TABLE_BITS, Counts, slots_of, template
 from recipes.data.words import NO_HASHES, Hashes, all_shingles, all_words, own_shingles
 from sweeps.errors import Problem
 
-CONVERSATION = ("conversation_id", "conversation", "dialogue_id", "dialog_id", "session_id", "thread_id", "chat_id")
-"""Fields that say which rows are of one conversation, where no other is named."""
 SAMPLE = 1000
 """Prompts by which it is found what nearly all have in common."""
 NEARLY_ALL = 0.9

@@ -13,7 +13,7 @@ Prompts, not pairs, are drawn for the intervals: pairs of one prompt are alike.
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -128,7 +128,6 @@ class PairFindings:
 def check_pairs(
     numbered: Iterable[tuple[int, Any]],
     limits: Limits = Limits(),
-    held_out: Mapping[str, Collection[str]] | None = None,
     count_tokens: Count | None = None,
     max_problems: int = 20,
 ) -> PairFindings:
@@ -137,13 +136,12 @@ def check_pairs(
     Args:
         numbered: Lines and rows, gone through once.
         limits: Of what the audit tells.
-        held_out: As :func:`recipes.data.preferences.pairs` takes it.
         count_tokens: Counts an answer's tokens; without it they are not looked at.
         max_problems: How many broken rows are kept.
     """
     audit, problems = Audit(count_tokens), list[Problem]()
     num_pairs = num_broken = 0
-    for _, pair in pairs(numbered, held_out):
+    for _, pair in pairs(numbered):
         if isinstance(pair, Problem):
             num_broken += 1
             problems += [pair] if len(problems) < max_problems else []

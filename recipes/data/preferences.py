@@ -8,7 +8,7 @@ is the preferred answer, with the other answer's text as ``rejected``, so that w
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from recipes.data.rows import HALF_PAIR, MAX_PROBLEMS, Method, canonical, checked_messages, is_pair, refusal, to_chat
@@ -41,6 +41,7 @@ def to_pair(row: Any) -> dict[str, Any]:
         # What is no row at all is told as of any row.
         to_chat(row)
         raise BrokenRule("a row of one answer, where a preference pair is needed", _FORMS)
+    _refuse_two_forms(row)
     rest = {key: value for key, value in row.items() if key not in ("prompt", "messages", "chosen", "rejected")}
     if "responses" in row:
         chosen, rejected = _ranked(rest.pop("responses"))
@@ -58,6 +59,19 @@ def to_pair(row: Any) -> dict[str, Any]:
         same = "the same text" if chosen == rejected else "the same but for spaces and the order of keys"
         raise BrokenRule(f"chosen and rejected are {same}: {chosen[:40]!r}", "a pair needs two different answers")
     return {**to_chat({**rest, "messages": messages}), "rejected": rejected}
+
+
+def _refuse_two_forms(row: Mapping[str, Any]) -> None:
+    """Of two forms in one row one would be taken, and what the other says be lost."""
+    if "responses" in row and (answers := row.keys() & {"chosen", "rejected"}):
+        raise BrokenRule(f"two forms in one row: it has responses and {' and '.join(sorted(answers))}", _FORMS)
+    if "prompt" in row and "messages" in row:
+        turns = row["messages"]
+        if isinstance(turns, list) and turns and isinstance(turns[-1], dict) and turns[-1].get("role") == "assistant":
+            turns = turns[:-1]
+        if _prompt({"prompt": row["prompt"]}) != _prompt({"messages": turns}):
+            rule = "two forms in one row: it has a prompt, and messages that ask something else"
+            raise BrokenRule(rule, "leave one of them out")
 
 
 def _ranked(responses: Any) -> tuple[str, str]:
@@ -241,14 +255,11 @@ def contradiction(lines: Sequence[int]) -> BrokenRule:
     return BrokenRule(rule, "leave one of them out")
 
 
-def pairs(
-    numbered: Iterable[tuple[int, Any]], held_out: Mapping[str, Collection[str]] | None = None
-) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
+def pairs(numbered: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
     """Each pair with its line, in the common form, or the Problem of a row; one after the other, in any number.
 
     Args:
         numbered: Lines and rows; a Problem in a row's place is passed on.
-        held_out: The prompts that no pair may have, as :func:`prompt_key` gives them, by the name of their set.
     """
     orders, half = Orders(), _Halves()
     for number, row in numbered:
@@ -262,24 +273,11 @@ def pairs(
             pair = to_pair(whole)
             if contrary := orders.add(pair, number):
                 raise contradiction(contrary)
-            _refuse_held_out(pair, held_out or {})
             yield number, pair
         except ValueError as error:
             yield number, Problem("", str(error), getattr(error, "hint", ""), number)
     for number, problem in half.left():
         yield number, problem
-
-
-def _refuse_held_out(pair: Mapping[str, Any], held_out: Mapping[str, Collection[str]]) -> None:
-    if not held_out:
-        return
-    key = prompt_key(pair["messages"])
-    for name, prompts in held_out.items():
-        if key in prompts:
-            asked = next(one["content"] for one in reversed(pair["messages"]) if one["role"] == "user")
-            raise BrokenRule(
-                f"the prompt {asked[:40]!r} is also in the {name} set", "leave it out: it would be learned"
-            )
 
 
 class _Halves:
@@ -316,9 +314,7 @@ class _Halves:
             yield line, Problem("", rule, _RANKS, line)
 
 
-def checked_pairs(
-    numbered: Iterable[tuple[int, Any]], source: str, held_out: Mapping[str, Collection[str]] | None = None
-) -> list[dict[str, Any]]:
+def checked_pairs(numbered: Iterable[tuple[int, Any]], source: str) -> list[dict[str, Any]]:
     """All preference rows in the common form; see :func:`pairs`.
 
     Raises:
@@ -327,7 +323,7 @@ def checked_pairs(
     """
     found: list[dict[str, Any]] = []
     problems: list[Problem] = []
-    for number, pair in pairs(_refusing(numbered, source), held_out):
+    for number, pair in pairs(_refusing(numbered, source)):
         if isinstance(pair, Problem):
             problems.append(Problem(pair.where or source, pair.rule, pair.hint, pair.line or number))
         else:

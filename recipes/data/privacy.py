@@ -35,12 +35,15 @@ NAMES = {"PERSON": "PERSON", "PLACE": "LOCATION"}
 """What a spaCy model finds beside them."""
 
 MIN_SCORE = 0.35  # of Presidio: a number in the form of a phone number without a word that says so has 0.4
-# Without any of these no pattern of ``KINDS`` can match: an @, six digits in a row whatever separates them, four
-# numbers with points between them, two signs around a colon, hexadecimal digits in pairs or fours, or a long word.
+# Without any of these no pattern of ``KINDS`` can match: an @, six digits whatever few signs separate them (phone
+# numbers are found with every dash and with signs of no width, an x or a Japanese dash), four numbers with points
+# between them, two signs around a colon, hexadecimal digits in pairs or fours, or a long word.
 _MAY_HOLD = re.compile(
-    r"@|(?:\d[\s().\-/–‐]*){6}|\d+\.\d+\.\d+\.\d|\w:\w|::|(?:[\da-f]{2}-){2}|[\da-f]{4}\.[\da-f]{4}|\w{15}", re.I
+    r"@|(?:\d[\Wxー]{0,4}){6}|\d+\.\d+\.\d+\.\d|\w:\w|::|(?:[\da-f]{2}-){2}|[\da-f]{4}\.[\da-f]{4}|\w{15}", re.I
 )
-_SEPARATORS = re.compile(r"[\s().\-/]+")
+_SEPARATORS = re.compile(r"[^\w+]+")
+_SEPARATED = ("PHONE", "CARD", "IBAN", "SSN")  # mean the same however they are separated
+_BY_CASE = ("CRYPTO",)  # mean another in other letters
 _EXTRA = "pip install 'podium[privacy]'"
 _LABELS = ["PERSON", "PER", "LOC", "GPE"]  # of spaCy models
 
@@ -63,13 +66,15 @@ class Finder:
         min_score: How sure Presidio must be, 0 to 1.
 
     Raises:
-        InvalidInput: The extra ``privacy`` is not installed, there is no such kind, or no such model.
+        InvalidInput: The extra ``privacy`` is not installed, there is no such kind or none at all, or no such model.
     """
 
     def __init__(
         self, kinds: Sequence[str] | None = None, names: str | None = None, min_score: float = MIN_SCORE
     ) -> None:
         wanted = list(KINDS if kinds is None else kinds)
+        if not wanted and names is None:
+            raise InvalidInput(Problem("--kinds", "names nothing to look for", "EMAIL,PHONE, or --no-redact"))
         self._engine, self._called = _engine(wanted, names)
         self._all_by_pattern = names is None and set(wanted) <= set(KINDS)
         self._min_score = min_score
@@ -117,13 +122,25 @@ class Redactor:
         if isinstance(value, str):
             return self._replace(value, field)
         if isinstance(value, dict):
-            return {self._replace(key, field): self.value(inner, field) for key, inner in value.items()}
+            return self._object(value, field)
         if isinstance(value, list):
             return [self.value(inner, field) for inner in value]
         if isinstance(value, int | float) and not isinstance(value, bool):
             replaced = self._replace(json.dumps(value), field)
             return value if replaced == json.dumps(value) else replaced
         return value
+
+    def _object(self, value: dict[str, Any], field: str) -> dict[str, Any]:
+        """Two keys with the same placeholder stay two: the later one has a number beside it."""
+        told: dict[str, Any] = {}
+        for key, inner in value.items():
+            name = replaced = self._replace(key, field)
+            number = 1
+            while name in told:
+                number += 1
+                name = f"{replaced} {number}"
+            told[name] = self.value(inner, field)
+        return told
 
     def _replace(self, text: str, field: str) -> str:
         parts, end = [], 0
@@ -135,7 +152,8 @@ class Redactor:
 
     def _placeholder(self, value: str, kind: str) -> str:
         """The same for the same value, however it is written."""
-        key = kind, _SEPARATORS.sub("", value).casefold()
+        written = _SEPARATORS.sub("", value) if kind in _SEPARATED else value
+        key = kind, written if kind in _BY_CASE else written.casefold()
         if key not in self._known:
             number = 1 + sum(other == kind for other, _ in self._known)
             self._known[key] = f"<{kind}_{number}>"

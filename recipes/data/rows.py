@@ -15,6 +15,18 @@ from sweeps.errors import InvalidInput, Problem
 
 ROLES = ("system", "user", "assistant")
 PAIRS = (("prompt", "completion"), ("question", "answer"), ("prompt", "response"))
+CONVERSATION = (
+    "conversation_id",
+    "conversation",
+    "dialogue_id",
+    "dialog_id",
+    "session_id",
+    "session",
+    "thread_id",
+    "thread",
+    "chat_id",
+)
+"""Fields that say which conversation a row, or a line of a log, is of; where it has several, the first."""
 MAX_PROBLEMS = 20
 Method = Literal["sft", "dpo"]
 HALF_PAIR = re.compile("[\ud800-\udfff]")  # JSON can escape one, but no encoding can write it

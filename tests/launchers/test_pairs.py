@@ -12,7 +12,7 @@ import pytest
 from launchers import pairing
 from launchers.answerers import Answerer, opened
 from launchers.pairing import Pairs, Settings, metric_of, prompts_of
-from recipes.data.preferences import checked_pairs
+from recipes.data.preferences import checked_pairs, to_pair
 from recipes.data.stream import read_rows
 from recipes.sampling import Sampling
 from recipes.schema import Recipe
@@ -141,6 +141,27 @@ def test_rows_of_ones_own_are_asked_with_or_without_answers_but_never_held_out_o
         f"line 2: {path}: its prompt is also in the challenge set of tiny, trial 0, which must not be learned"
     )
     assert "line 3" in second
+
+
+def test_pairs_may_give_the_prompts_of_new_pairs(tiny: Answerer, home: Path, tmp_path: Path) -> None:
+    """Their own answers leave the row: what is written is read again as a pair."""
+    user = [{"role": "user", "content": "A stove?"}]
+    answers = [[*user, {"role": "assistant", "content": text}] for text in ("Yes.", "No.")]
+    own = [
+        {"prompt": "A tent?", "chosen": "Yes.", "rejected": "No.", "id": 1},
+        {"chosen": answers[0], "rejected": answers[1], "id": 2},
+        {"prompt": "A mug?", "responses": [{"response": "Yes.", "rank": 0}, {"response": "No.", "rank": 1}], "id": 3},
+        {"prompt": "A lamp?", "response": "Yes.", "rank": 0, "id": 4},
+        {"messages": answers[0], "rejected": "No.", "prompt": "A stove", "id": 5},
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in own))
+    found, _ = prompts_of(tiny, str(path))
+    assert [row["messages"][-2]["content"] for row in found] == ["A tent?", "A stove?", "A mug?", "A lamp?"]
+    making = Pairs(tiny, HOW)
+    written = [making._pair(row, ["a", "b"], [1.0, 0.0]) for row in [*found, own[-1]]]
+    assert [(row or {})["id"] for row in written] == [1, 2, 3, 4, 5]
+    assert [to_pair(row) for row in written] == written
 
 
 @contextmanager

@@ -12,13 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launchers.commands.synthesize import _local
+from launchers.commands.pairs import refuse_existing
+from launchers.commands.synthesize import _local, synthesize
 from launchers.synthesis import Article, Order, Synthesis, read_articles
 from recipes.data.rows import checked_rows, read_jsonl
+from recipes.data.stream import read_rows
 from sweeps.errors import InvalidInput, ServiceUnreachable
 from tests.launchers.running import podium
 from tests.production import Production, question, said
 from tests.storage import BUCKET, Server
+from tracking.meters import endpoint
 from tracking.meters.endpoint import Reply
 from tracking.meters.gates import load_gate
 from tracking.meters.teacher import (
@@ -295,6 +298,37 @@ def test_without_an_endpoint_the_demo_writes(tmp_path: Path) -> None:
     assert run.stderr.endswith("LOADED []\n")
 
 
+def test_the_demo_writes_a_table_too(tmp_path: Path) -> None:
+    synthesize(to=str(tmp_path / "a.parquet"), rows=30)
+    assert len(checked_rows(read_rows(str(tmp_path / "a.parquet")), "a")) == 30
+
+
+def test_a_target_in_object_storage_is_not_overwritten(server: Server) -> None:
+    server.put("rows/a.jsonl", b"{}")
+    with pytest.raises(InvalidInput, match=r"--to: s3://.*/rows/a.jsonl is there already, and is not overwritten"):
+        refuse_existing(f"s3://{BUCKET}/rows/a.jsonl")
+    server.put("rows/b.jsonl.old", b"{}")
+    refuse_existing(f"s3://{BUCKET}/rows/b.jsonl")
+    with pytest.raises(InvalidInput, match=r"--to: a\.csv is neither JSONL nor Parquet"):
+        refuse_existing(f"s3://{BUCKET}/rows/a.csv")
+
+
+def test_the_key_is_sent_where_the_model_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEACHER_KEY", "secret")
+    (tmp_path / "shop.csv").write_text("id,title\n" + "".join(f"p{n},Tent {n}\n" for n in range(5)))
+    asked: list[Any] = []
+
+    def models(url: str, headers: dict[str, str]) -> list[Any]:
+        asked.append(headers)
+        return []
+
+    monkeypatch.setattr(endpoint, "_models", models)
+    to = str(tmp_path / "a.jsonl")
+    with pytest.raises(InvalidInput, match="must name one of the models"):
+        synthesize(str(tmp_path / "shop.csv"), to, endpoint="http://127.0.0.1:9/v1", api_key_env="TEACHER_KEY")
+    assert asked == [{"Authorization": "Bearer secret"}]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
@@ -319,6 +353,16 @@ def test_without_an_endpoint_the_demo_writes(tmp_path: Path) -> None:
             ["SHOP", "--endpoint", "http://127.0.0.1:9/v1", "--template", "HERE/plain.txt"],
             2,
             "the template has no {products}",
+        ),
+        (
+            ["SHOP", "--endpoint", "http://127.0.0.1:9/v1", "--schema", "HERE/true.json"],
+            2,
+            "true.json holds true, not an object",
+        ),
+        (
+            ["SHOP", "--endpoint", "http://127.0.0.1:9/v1", "--schema", "HERE/five.json"],
+            2,
+            "five.json: not a JSON schema: 5 is no object",
         ),
         (
             ["SHOP", "--endpoint", "http://127.0.0.1:9/v1", "--columns", "titel", "--model", "m"],
@@ -358,6 +402,8 @@ def test_without_an_endpoint_the_demo_writes(tmp_path: Path) -> None:
 def test_what_cannot_be_done_is_told(tmp_path: Path, arguments: list[str], code: int, told: str) -> None:
     (tmp_path / "shop.csv").write_text("id,title\na,Tent\nb,Mug\nc,Pan\n")
     (tmp_path / "plain.txt").write_text("Write something.")
+    (tmp_path / "true.json").write_text("true")
+    (tmp_path / "five.json").write_text("5")
     words = [word.replace("SHOP", str(tmp_path / "shop.csv")).replace("HERE", str(tmp_path)) for word in arguments]
     more = ["--timeout", "0.2"] if code == 5 else []
     run = podium(tmp_path, "data", "synthesize", *words, *more, "--to", str(tmp_path / "new.jsonl"))
@@ -366,3 +412,66 @@ def test_what_cannot_be_done_is_told(tmp_path: Path, arguments: list[str], code:
     assert "Traceback" not in run.stderr
     assert run.stdout == ""
     assert not list(tmp_path.glob("*new*"))
+
+
+def spent(server: Production) -> float:
+    """What all that was sent cost, at the prices and counts of these tests."""
+    return 200 / 1e6 * len(server.asked)
+
+
+def test_the_same_again_never_passes_the_limit_either(serve: Serve, tmp_path: Path) -> None:
+    """Kept replies count before new requests are sent, also those that stand behind one that was lost."""
+    server, cache = serve(writes), tmp_path / "replies.jsonl"
+    priced: dict[str, Any] = {"prices": TokenPrices(1.0, 2.0), "rows": 100, "tries": 200}
+    silent = [3]  # requests that are answered with nothing that can be read
+
+    def flaky(body: dict[str, Any]) -> tuple[int, Any]:
+        return (200, "hello") if len(server.asked) in silent else writes(body)
+
+    server.reply = flaky
+    list(making(server.url, cache, limit=0.003, **priced).rows())
+    silent.clear()
+    for _ in range(3):
+        again = making(server.url, cache, limit=0.003, **priced)
+        list(again.rows())
+        assert spent(server) <= 0.003
+    assert again.written.asked == 0
+
+
+@pytest.mark.parametrize("lost", ["hello", "silence", "504", "no text"])
+def test_what_may_have_been_paid_for_is_sent_once_and_stays_counted(serve: Serve, tmp_path: Path, lost: str) -> None:
+    def reply(body: dict[str, Any]) -> tuple[int, Any]:
+        if lost == "silence":
+            threading.Event().wait(0.4)
+        return {"hello": (200, "hello"), "504": (504, "later"), "no text": said(None)}.get(lost, (200, "late"))
+
+    server, cache = serve(reply), tmp_path / "replies.jsonl"
+    form = pair_schema(None)
+    prices = TokenPrices(1.0, 2.0)
+
+    def run(tries: int, limit: float | None = None) -> Synthesis:
+        model = teacher("large", server.url, 60, 0.5, form, cache=cache, concurrency=1, timeout_s=0.2)
+        order = Order(5, tries, 2, DEFAULT_TEMPLATE, None, 0, 0.5)
+        return Synthesis(model, ARTICLES, order, (), prices, limit, form)
+
+    first = run(1)
+    assert list(first.rows()) == []
+    assert len(server.asked) == 1
+    most = first.written.usd
+    assert most
+    second = run(1, limit=1.9 * most)
+    assert list(second.rows()) == []
+    assert len(server.asked) == 1, "a second time could pass the limit"
+    third = run(1, limit=2.1 * most)
+    assert list(third.rows()) == []
+    assert third.written.usd == pytest.approx(most)
+    assert third.written.usd_before == pytest.approx(most)
+
+
+def test_what_is_refused_costs_nothing_and_is_asked_again(serve: Serve) -> None:
+    tries = iter([(429, "busy")])
+    server = serve(lambda body: next(tries, None) or writes(body))
+    found = making(server.url, prices=TokenPrices(1.0, 2.0), limit=0.01, rows=1, tries=1)
+    assert len(list(found.rows())) == 1
+    assert len(server.asked) == 2
+    assert found.written.usd == pytest.approx(200 / 1e6)

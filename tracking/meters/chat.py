@@ -1,6 +1,7 @@
 """An OpenAI-compatible endpoint, posted to with patience: a judge, or what runs in production."""
 
 import json
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from sweeps.errors import ServiceUnreachable
 from tracking.deadline import call_within
 
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # asked again; the rest of 4xx will not change
+PERHAPS_ANSWERED = (408, 504)  # of these, what a server may have worked on, and charge for
 EVERY_REQUEST = (401, 403, 404, 405)  # the key, the model or the address: no other request fares better
 LONGEST_PAUSE_S = 30.0
 
@@ -23,9 +25,10 @@ class NoReplyError(Exception):
 
     Attributes:
         about: ``request``: it refuses this one. ``service``: it does not answer now. ``all``: it will refuse all.
+            ``lost``: it may have answered this one, and charge for it, but nothing came.
     """
 
-    def __init__(self, text: str, about: Literal["request", "service", "all"]) -> None:
+    def __init__(self, text: str, about: Literal["request", "service", "all", "lost"]) -> None:
         super().__init__(text)
         self.about = about
 
@@ -40,6 +43,7 @@ class Endpoint:
         timeout_s: Of one request, from its start to the last byte.
         limit_s: Of one request with all its repetitions after time-outs, 429 and 5xx.
         holds: What ``response_format`` holds replies to.
+        repeats: Whether what may have been answered, and charged for, is asked again.
     """
 
     url: str
@@ -47,6 +51,7 @@ class Endpoint:
     timeout_s: float
     limit_s: float
     holds: str = "a verdict"
+    repeats: bool = True
 
     @property
     def no_form(self) -> str:
@@ -71,8 +76,13 @@ class Endpoint:
                 return self.post_once(body, min(self.timeout_s, max(0.1, left)))
             except urllib.error.HTTPError as error:
                 said, pause = self._refused(error), _retry_after(error)
+                may_cost = error.code in PERHAPS_ANSWERED
             except OSError as error:  # a TimeoutError among them
-                said, pause = f"does not answer: {getattr(error, 'reason', error)}", 0.0
+                reason = getattr(error, "reason", error)
+                said, pause = f"does not answer: {reason}", 0.0
+                may_cost = not isinstance(reason, ConnectionRefusedError | socket.gaierror)
+            if may_cost and not self.repeats:
+                raise NoReplyError(said, "lost")
             pause = max(pause, min(LONGEST_PAUSE_S, 0.5 * 2**attempt))
             attempt += 1
             if monotonic() - began + pause >= self.limit_s or stopped.wait(pause):

@@ -54,7 +54,7 @@ class Reply:
     """One answer. ``text`` is None where there is none, and ``why`` then says why.
 
     Attributes:
-        about: That of a ``NoReplyError``.
+        about: That of a ``NoReplyError``; also ``lost`` where what came is no chat completion.
         tokens_in: By the endpoint's own count, 0 where it tells none; ``tokens_out`` likewise.
         served: What the endpoint calls the model that answered.
     """
@@ -65,6 +65,11 @@ class Reply:
     tokens_in: int = 0
     tokens_out: int = 0
     served: str = ""
+
+    @property
+    def may_cost(self) -> bool:
+        """Whether the endpoint may charge for it: not for what it refused, or what never reached it."""
+        return self.text is not None or self.about in ("", "lost")
 
 
 class ServedModel:
@@ -83,6 +88,8 @@ class ServedModel:
         who: What messages call it.
         temperature: Of its answers; 0 is greedy.
         keys: What of a sweep, or of a command line, sets ``api_key_env`` and ``timeout``, for messages.
+        repeats: Whether what may have been answered, and charged for, is asked again. Where it is not, how often that
+            was is kept beside the answers.
 
     Raises:
         InvalidInput: The key's variable is not set.
@@ -102,15 +109,12 @@ class ServedModel:
         who: str = "the incumbent",
         temperature: float = 0,
         keys: tuple[str, str] = ("evaluate.incumbent.api_key_env", "evaluate.incumbent.timeout"),
+        repeats: bool = True,
     ) -> None:
-        key = os.environ.get(api_key_env, "") if api_key_env else ""
-        if api_key_env and not key:
-            rule = f"the environment has no {api_key_env}"
-            raise InvalidInput(Problem(keys[0], rule, f"export {api_key_env}=…"))
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = headers_of(api_key_env, keys[0])
         self.model, self.max_tokens, self.concurrency = model, max_tokens, concurrency
         self.endpoint = Endpoint(
-            completions(endpoint), headers, timeout_s, PATIENCE * timeout_s, "the schema of answers"
+            completions(endpoint), headers, timeout_s, PATIENCE * timeout_s, "the schema of answers", repeats
         )
         self._schema, self._who, self._temperature, self._timeout_key = schema, who, temperature, keys[1]
         self._identity = identity
@@ -234,6 +238,11 @@ class ServedModel:
         found = self._cache.get(self._key(prompt, time))
         return Reply(**found) if found is not None else None
 
+    def num_lost(self, prompt: Messages, time: int = 0) -> int:
+        """How often a question may have been charged for without an answer, in all runs."""
+        found = self._cache.get(f"lost-{self._key(prompt, time)}")
+        return int(found["times"]) if found is not None else 0
+
     def ask(self, prompt: Messages, stopped: Event, time: int = 0) -> Reply:
         """Ask, and keep what is answered; with ``stopped`` set nothing is asked again.
 
@@ -274,18 +283,21 @@ class ServedModel:
         if reply.text is not None:
             told = {"tokens_in": reply.tokens_in, "tokens_out": reply.tokens_out, "served": reply.served}
             self._cache.put(key, {"text": reply.text, **told})
+        elif reply.may_cost and not self.endpoint.repeats:
+            lost = self._cache.get(f"lost-{key}") or {"times": 0}
+            self._cache.put(f"lost-{key}", {"times": lost["times"] + 1})
         return reply
 
     def _ask(self, prompt: Messages, stopped: Event) -> Reply:
         why = ""
-        for _ in range(ATTEMPTS):
+        for _ in range(ATTEMPTS if self.endpoint.repeats else 1):
             try:
                 return _read(self._post(prompt, stopped))
             except NoReplyError as error:
                 return Reply(None, str(error), error.about)
             except (ValueError, LookupError, TypeError, AttributeError) as error:
                 why = f"answers, but not with a chat completion ({type(error).__name__}: {error})"
-        return Reply(None, why)
+        return Reply(None, why, "lost")
 
     def _post(self, prompt: Messages, stopped: Event) -> Any:
         try:
@@ -311,6 +323,20 @@ def _models(url: str, headers: Mapping[str, str]) -> list[dict[str, Any]]:
     with urllib.request.urlopen(request, timeout=CATALOGUE_S) as response:
         found: list[dict[str, Any]] = json.loads(response.read())["data"]
     return found
+
+
+def headers_of(api_key_env: str | None, where: str) -> dict[str, str]:
+    """The headers that send the key of an environment variable; none without one.
+
+    Raises:
+        InvalidInput: It is not set; ``where`` names what asks for it.
+    """
+    if not api_key_env:
+        return {}
+    key = os.environ.get(api_key_env, "")
+    if not key:
+        raise InvalidInput(Problem(where, f"the environment has no {api_key_env}", f"export {api_key_env}=…"))
+    return {"Authorization": f"Bearer {key}"}
 
 
 def sole_model(endpoint: str, headers: Mapping[str, str]) -> str:

@@ -96,6 +96,9 @@ def validator(schema: dict[str, Any]) -> Callable[[Any], bool]:
     """
     import jsonschema
 
+    if not isinstance(schema, dict | bool):
+        rule = f"not a JSON schema: {json.dumps(schema)[:40]} is no object"
+        raise InvalidInput(Problem("evaluate.schema", rule))
     kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     try:
         kind.check_schema(schema)

@@ -2,7 +2,8 @@
 
 The dollars are those of the endpoint's own token counts. Before a request is sent, the most that it can cost is set
 aside, so that a limit is never passed: a token is at least one byte of the question, and the answer has no more than
-its limit of tokens. What is set aside and not used comes back with the reply.
+its limit of tokens. What is set aside and not used comes back with the reply. What may have been charged for is never
+sent again by itself, so that it costs no more than was set aside.
 """
 
 import hashlib
@@ -115,6 +116,11 @@ class Purse:
         self._schema_bytes = len(json.dumps(schema).encode()) if schema is not None else 0
         self.spent = self.set_aside = 0.0
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit that can be reached."""
+        return self._prices is not None and self._limit is not None
+
     def most(self, messages: Sequence[Mapping[str, Any]], max_tokens: int) -> float:
         """The most that a question can cost, in US$."""
         if self._prices is None:
@@ -127,8 +133,8 @@ class Purse:
         return self._limit is None or self.spent + self.set_aside + usd <= self._limit
 
     def cost(self, reply: Reply, most: float) -> float:
-        """What a reply cost; where the endpoint does not count, or gave none, as much as it may have."""
-        if self._prices is None:
+        """What a reply cost; where the endpoint does not count, or what it gave was lost, as much as it may have."""
+        if self._prices is None or not reply.may_cost:
             return 0.0
         counted = reply.text is not None and reply.tokens_in > 0
         return self._prices.of(reply.tokens_in, reply.tokens_out) if counted else most
@@ -144,6 +150,5 @@ def teacher(
 ) -> ServedModel:
     """The served model as a teacher; ``more`` as :class:`tracking.meters.endpoint.ServedModel` takes it."""
     keys = ("--api-key-env", "--timeout")
-    return ServedModel(
-        model, endpoint, max_tokens, schema=schema, who="the teacher", temperature=temperature, keys=keys, **more
-    )
+    told = {"schema": schema, "who": "the teacher", "temperature": temperature, "keys": keys, "repeats": False}
+    return ServedModel(model, endpoint, max_tokens, **{**told, **more})

@@ -13,6 +13,7 @@ from recipes.data.privacy import Finder
 from recipes.data.rows import checked_rows, read_jsonl
 from sweeps.errors import Problem
 from tests.launchers.running import podium
+from tests.storage import BUCKET, Server
 
 SYSTEM = {"role": "system", "content": "You help."}
 ASK, ANSWER = {"role": "user", "content": "A tent?"}, {"role": "assistant", "content": "Yes."}
@@ -90,6 +91,10 @@ def test_lines_of_one_conversation_are_known_by_its_name_or_by_how_it_begins() -
         ),
         ({"messages": [ASK]}, "conversations without an answer"),
         ({"messages": [ASK, {"role": "assistant", "content": ""}]}, "conversations without an answer"),
+        (
+            {"messages": [ASK, {"role": "assistant", "content": ""}, MORE, DONE]},
+            "conversations with an empty turn",
+        ),
         ({"messages": [{"role": "user", "content": ""}, ANSWER]}, "conversations with an empty turn"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -113,9 +118,14 @@ def test_what_teaches_nothing_is_left_out_and_counted(line: Any, why: str) -> No
         ({"messages": [{"role": "user"}]}, "messages[0].content must be text, got NoneType"),
         (
             {"messages": [{"role": "human", "content": "x"}]},
-            "messages[0].role must be one of system, user, assistant, got 'human'",
+            "messages[0].role must be one of system, user, assistant",
         ),
-        ({"request": "hello", "response": {}}, "request is text, but no JSON: 'hello'"),
+        ({"request": "hello", "response": {}}, "request is text, but no JSON"),
+        ({"messages": [{"role": ["user"], "content": "x"}]}, "messages[0].role must be text, got list"),
+        (
+            {"anna@example.com": 1, "text": 2},
+            "neither a conversation nor a request with its response: it has …, text",
+        ),
         (
             {"request": {"messages": [ASK]}, "response": {"id": 1}},
             "response.choices must be a list with an answer; the response has id",
@@ -132,6 +142,43 @@ def test_a_line_of_another_form_is_told_by_line(line: Any, rule: str) -> None:
     assert isinstance(rows[1], Problem)
     assert str(rows[1]).startswith(f"line 2: log.jsonl: {rule}")
     assert rows[1].hint
+
+
+def test_no_message_of_a_log_quotes_a_value(tmp_path: Path) -> None:
+    lines = [
+        '{"messages": "anna@example.com" "x"}',
+        json.dumps({"messages": [{"role": "anna@example.com", "content": "x"}]}),
+        json.dumps({"request": "anna@example.com", "response": {}}),
+        json.dumps({"anna@example.com": 1}),
+    ]
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    rows = list(rows_of(read_jsonl(tmp_path / "log.jsonl"), "log.jsonl", Seen(), None))
+    assert len(rows) == 4
+    assert "anna" not in " ".join(map(str, rows))
+    assert "not JSON: Expecting ',' delimiter at column 33" in str(rows[0])
+
+
+def test_a_reason_that_is_no_text_is_no_cut() -> None:
+    rows, _ = made(served([ASK], "Yes.", finish_reason={"type": "stop"}))
+    assert rows[0]["messages"] == [ASK, ANSWER]
+
+
+def test_an_empty_turn_takes_no_row_before_it() -> None:
+    rows, _ = made({"messages": [ASK, ANSWER, MORE, {"role": "assistant", "content": ""}, MORE, DONE]}, turns="all")
+    assert [one["turn"] for one in rows] == [1]
+
+
+def test_a_conversation_is_known_by_its_surest_name_wherever_it_stands() -> None:
+    def told(**more: Any) -> Any:
+        return made({"messages": [ASK, ANSWER], **more})[0][0]["conversation"]
+
+    one = told(metadata={"conversation_id": "a"}, session_id="s", trace_id="1")
+    assert one == told(conversation_id="a", trace_id="2")
+    assert told(trace_id="1") == told(trace_id="2"), "a trace is one request"
+    assert told(conversation_id="") == told()
+    inner = served([ASK], "Yes.")
+    inner["request"]["metadata"] = {"session_id": "s"}
+    assert made({**inner, "conversation_id": "a"})[0][0]["conversation"] == one
 
 
 def test_texts_in_parts_and_newer_names_of_roles_are_taken() -> None:
@@ -220,6 +267,16 @@ def test_a_long_log_is_shared_by_processes_and_keeps_its_order(tmp_path: Path, m
     assert all_rows(2) == all_rows(1)
 
 
+def test_a_log_in_object_storage_leaves_no_copy(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PODIUM_HOME", str(tmp_path / "home"))
+    server.put("logs/a.jsonl", log(tmp_path / "a.jsonl", 3).read_bytes())
+    command.chat(f"s3://{BUCKET}/logs/a.jsonl", to=str(tmp_path / "rows.jsonl"), redact=False)
+    assert len(checked_rows(read_jsonl(tmp_path / "rows.jsonl"), "rows")) == 3
+    assert not [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
+
+
 @pytest.mark.parametrize(
     ("content", "arguments", "told"),
     [
@@ -239,6 +296,16 @@ def test_a_long_log_is_shared_by_processes_and_keeps_its_order(tmp_path: Path, m
             json.dumps({"messages": [ASK, ANSWER]}),
             ["--kinds", "MAIL"],
             "nothing finds 'MAIL' (did you mean \"EMAIL\"?)",
+        ),
+        (
+            json.dumps({"messages": [ASK, ANSWER]}),
+            ["--keep", "messages"],
+            "--keep: rows have a field messages of their own",
+        ),
+        (
+            json.dumps({"messages": [ASK, ANSWER]}),
+            ["--no-redact", "--keep", "locale"],
+            "--keep: no line that gave a row has the field 'locale'",
         ),
     ],
 )

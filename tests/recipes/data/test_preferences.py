@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.data.preferences import checked_pairs, prompt_key, to_pair
+from recipes.data.preferences import checked_pairs, to_pair
 from recipes.data.rows import checked_rows, read_jsonl, to_chat
 from recipes.data.splits import load
 from recipes.schema import Data
@@ -25,9 +25,9 @@ def ranked(*ranks: Any) -> dict[str, Any]:
     return {"prompt": "A tent?", "responses": [{"response": f"answer {n}", "rank": r} for n, r in enumerate(ranks)]}
 
 
-def told(rows: Sequence[Any], held_out: dict[str, set[str]] | None = None) -> list[str]:
+def told(rows: Sequence[Any]) -> list[str]:
     with pytest.raises(InvalidInput) as caught:
-        checked_pairs(enumerate(rows, start=1), "pairs.jsonl", held_out)
+        checked_pairs(enumerate(rows, start=1), "pairs.jsonl")
     return [str(problem) for problem in caught.value.problems]
 
 
@@ -44,6 +44,8 @@ def told(rows: Sequence[Any], held_out: dict[str, set[str]] | None = None) -> li
         {"chosen": [USER, YES], "rejected": [USER, NO]},
         {"prompt": "A tent?", "responses": RANKED},
         {"prompt": "A tent?", "responses": RANKED[::-1]},
+        {**COMMON, "prompt": "A tent?"},
+        {"prompt": "A tent?", "messages": [USER, YES], "chosen": [USER, YES], "rejected": [USER, NO]},
         {"messages": [USER], "responses": [{"content": "Yes.", "rank": 0}, {"content": "No.", "rank": 1}]},
     ],
 )
@@ -118,6 +120,18 @@ def test_objects_are_serialised_as_in_any_row() -> None:
         ({"prompt": "x", "chosen": "a", "rejected": "b\x00"}, "rejected holds a NUL byte"),
         ({"prompt": "x", "chosen": "a", "rejected": "\ud800"}, "rejected holds half of a surrogate pair"),
         ({"prompt": "x", "rank": 0, "response": ""}, "no row has rank 1 for the same prompt, only rank 0 is there"),
+        (
+            {"prompt": "x", "responses": RANKED, "chosen": "a", "rejected": "b"},
+            "two forms in one row: it has responses and chosen and rejected",
+        ),
+        (
+            {"prompt": "A mug?", "messages": [USER], "chosen": "a", "rejected": "b"},
+            "two forms in one row: it has a prompt, and messages that ask something else",
+        ),
+        (
+            {**COMMON, "prompt": "A mug?"},
+            "two forms in one row: it has a prompt, and messages that ask something else",
+        ),
         ([], "a row must be a JSON object, got list"),
     ],
     ids=lambda value: value[:60] if isinstance(value, str) else "",
@@ -174,14 +188,6 @@ def test_pairs_that_follow_one_order_never_contradict_and_any_reverse_of_one_doe
     assert len(checked_pairs(enumerate(rows, start=1), "x")) == len(rows)
     first = rows[0]
     assert len(told([*rows, pair(first["rejected"], first["chosen"], first["prompt"])])) == 1
-
-
-def test_a_prompt_that_is_held_out_is_told_whatever_its_system_prompt_and_spaces() -> None:
-    sealed = {"challenge": {prompt_key([{"role": "system", "content": "Be kind."}, {**USER, "content": "A  tent?"}])}}
-    assert told([COMMON], sealed) == [
-        "line 1: pairs.jsonl: the prompt 'A tent?' is also in the challenge set (leave it out: it would be learned)"
-    ]
-    assert checked_pairs([(1, pair("a", "b"))], "x", sealed)
 
 
 def test_a_method_refuses_the_rows_of_the_other_once() -> None:

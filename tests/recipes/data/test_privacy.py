@@ -37,6 +37,7 @@ def finder() -> Iterator[Finder]:
         ("Pay to DE89 3704 0044 0532 0130 00 please", "Pay to <IBAN_1> please"),
         ("from 192.168.3.7 and 2001:db8::8a2e:370:7334", "from <IP_1> and <IP_2>"),
         ("device 00:1B:44:11:3A:B7", "device <MAC_1>"),
+        ("Call 555‑867‑5309, 555—867—5309 or 555\u200b867\u200b5310", "Call <PHONE_1>, <PHONE_1> or <PHONE_2>"),
         ("my ssn is 536-22-8726", "my ssn is <SSN_1>"),
         ("send to 1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2", "send to <CRYPTO_1>"),
     ],
@@ -81,6 +82,18 @@ def test_json_stays_json(finder: Finder) -> None:
     assert Redactor(finder).text(same, "assistant") == same, "not even its spaces change"
 
 
+def test_different_values_have_different_placeholders(finder: Finder) -> None:
+    text = "anna.b@example.com and annab@example.com, 10.0.0.11 and 10.0.01.1 and 100.0.1.1"
+    told = Redactor(finder).text(text, "user")
+    assert told.startswith("<EMAIL_1> and <EMAIL_2>, ")
+    assert Redactor(finder).text("10.0.0.11, 100.0.1.1", "user") == "<IP_1>, <IP_2>"
+
+
+def test_keys_with_the_same_placeholder_stay_two(finder: Finder) -> None:
+    redacted = Redactor(finder).value({"anna@example.com": 1, "Anna@example.com": 2, "<EMAIL_1>": 3}, "user")
+    assert redacted == {"<EMAIL_1>": 1, "<EMAIL_1> 2": 2, "<EMAIL_1> 3": 3}
+
+
 def test_redacting_twice_is_redacting_once(finder: Finder) -> None:
     text = "anna@example.com, +1 415 555 2671, 4111 1111 1111 1111, 192.168.3.7"
     once = Redactor(finder).text(text, "user")
@@ -113,6 +126,12 @@ PIECES = [
     ".",
     "(",
     "§",
+    "‑",
+    "—",
+    "−",
+    "\u200b",
+    "x",
+    "867",
     "5",
 ]
 
@@ -131,6 +150,11 @@ def test_other_kinds_can_be_asked_for_and_unknown_ones_are_told() -> None:
     assert [span.kind for span in found] == ["UK_NHS", "EMAIL"]
     with pytest.raises(InvalidInput, match="--kinds: nothing finds 'EMIAL' \\(did you mean \"EMAIL\""):
         Finder(["EMIAL"])
+
+
+def test_nothing_to_look_for_is_told() -> None:
+    with pytest.raises(InvalidInput, match="--kinds: names nothing to look for"):
+        Finder([])
 
 
 def test_names_need_a_model_of_the_users() -> None:

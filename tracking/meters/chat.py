@@ -1,5 +1,6 @@
 """An OpenAI-compatible endpoint, posted to with patience: a judge, or what runs in production."""
 
+import http.client
 import json
 import socket
 import urllib.error
@@ -94,8 +95,11 @@ class Endpoint:
         request = urllib.request.Request(self.url, data, {"Content-Type": "application/json", **self.headers})
 
         def send() -> Any:
-            with urllib.request.urlopen(request, timeout=timeout_s) as response:
-                return json.loads(response.read())
+            try:
+                with urllib.request.urlopen(request, timeout=timeout_s) as response:
+                    return json.loads(response.read())
+            except http.client.HTTPException as error:  # which is no OSError, whatever the connection did
+                raise ConnectionResetError(f"its answer broke off ({type(error).__name__})") from None
 
         return call_within(timeout_s, send)  # the time-out of a connection counts anew with every byte that comes
 

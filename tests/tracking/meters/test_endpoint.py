@@ -1,5 +1,7 @@
 """A served model against a local server that plays production: patience, what is kept, and what counts as missing."""
 
+import json
+import socket
 import threading
 import time
 from collections import Counter
@@ -59,6 +61,26 @@ def test_equal_questions_are_asked_once(serve: Serve) -> None:
     server = serve(echo)
     assert ServedModel("shop", server.url, 9).answer_all(asks("a", "b", "a"), 0.0).texts == ["a!", "b!", "a!"]
     assert sorted(server.questions) == ["a", "b"]
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again() -> None:
+    whole = json.dumps(said("a!")[1]).encode()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
+
+        def serve_twice() -> None:
+            for body in (whole[:9], whole):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(whole)}\r\n\r\n"
+                    connection.sendall(head.encode() + body)
+
+        thread = threading.Thread(target=serve_twice)
+        thread.start()
+        answers = ServedModel("shop", f"http://127.0.0.1:{listener.getsockname()[1]}/v1", 9).answer_all(asks("a"), 0.0)
+        thread.join(20)
+    assert (answers.texts, answers.missing) == (["a!"], {})
 
 
 def test_no_more_at_once_than_may_be(serve: Serve) -> None:

@@ -72,6 +72,7 @@ class Question:
         ids: Tokens of the prompt.
         cached: How many of them were not computed again; known when the first token comes.
         num_tokens: Tokens that were chosen so far.
+        is_over: The last event was told.
     """
 
     model: str
@@ -80,7 +81,13 @@ class Question:
     tell: Callable[[Event], None]
     cached: int = 0
     num_tokens: int = 0
+    is_over: bool = False
     _given_up: threading.Event = field(default_factory=threading.Event)
+
+    def end(self, event: End | Failure) -> None:
+        """Tell the last event. Whoever hears it may ask again at once, so by then this one takes no place."""
+        self.is_over = True
+        self.tell(event)
 
     def give_up(self) -> None:
         """Nobody waits for the answer any more: no further token is computed for it."""

@@ -41,7 +41,7 @@ class _Row:
         try:
             return self._take(logits, likeliest)
         except Exception as error:
-            self.question.tell(Failure(error))
+            self.question.end(Failure(error))
             return False
 
     def _take(self, logits: torch.Tensor, likeliest: int) -> bool:
@@ -59,7 +59,7 @@ class _Row:
         return True
 
     def _end(self, reason: Reason, piece: str = "") -> bool:
-        self.question.tell(End(piece + self._text.finish(), reason))
+        self.question.end(End(piece + self._text.finish(), reason))
         return False
 
 
@@ -114,7 +114,8 @@ class Scheduler:
     @property
     def load(self) -> tuple[int, int]:
         """Answers that are being made, and questions that wait."""
-        return sum(len(batch.rows) for batch in self._batches.values()), len(self._waiting)
+        rows = [row.question for batch in self._batches.values() for row in batch.rows]
+        return sum(not question.is_over for question in rows), len(self._waiting)
 
     def submit(self, question: Question) -> None:
         """Have a question answered.
@@ -124,9 +125,10 @@ class Scheduler:
         """
         with self._changed:
             if self._closing:
-                question.tell(_GONE)
+                question.end(_GONE)
                 return
-            if sum(self.load) + len(self._beginning) >= self.max_rows + self.max_waiting:
+            beginning = sum(not other.is_over for other in self._beginning)
+            if sum(self.load) + beginning >= self.max_rows + self.max_waiting:
                 raise Busy
             self._waiting.append(question)
             self._changed.notify()
@@ -147,7 +149,7 @@ class Scheduler:
                 left = [row.question for batch in self._batches.values() for row in batch.rows]
                 left += [*self._beginning, *self._waiting]
             for question in left:
-                question.tell(_GONE)
+                question.end(_GONE)
 
     def _admitted(self) -> dict[str, list[Question]]:
         """By model, the questions for which there is room now; waits where there is nothing to do."""
@@ -177,7 +179,7 @@ class Scheduler:
                     rows.append(row)
                     caches.append(pairs)
             except Exception as error:  # of this prompt (too little memory, say): the others are answered
-                question.tell(Failure(error))
+                question.end(Failure(error))
         if not rows:
             return
         try:
@@ -231,4 +233,4 @@ class Scheduler:
 
 def _fail(rows: list[_Row], error: Exception) -> None:
     for row in rows:
-        row.question.tell(Failure(error))
+        row.question.end(Failure(error))

@@ -200,6 +200,27 @@ def test_too_many_that_wait_are_refused(models: Any) -> None:
         second.answer()
 
 
+@pytest.mark.parametrize("num_tokens", [1, 3])
+def test_who_has_heard_the_end_may_ask_again_at_once(models: Any, num_tokens: int) -> None:
+    with running(models, max_rows=1, max_waiting=0) as scheduler:
+        first, second = (Asked(models, "first", text, max_new_tokens=num_tokens) for text in QUESTIONS[:2])
+        refused: list[Exception] = []
+
+        def heard(event: Event) -> None:
+            if isinstance(event, End):
+                try:
+                    scheduler.submit(second.question)
+                except Exception as error:
+                    refused.append(error)
+            first.events.put(event)
+
+        first.question.tell = heard
+        scheduler.submit(first.question)
+        first.answer()
+        assert not refused
+        second.answer()
+
+
 def test_an_error_is_told_to_those_it_meets_and_the_others_are_answered(
     models: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,7 +153,7 @@ def test_notes_tell_of_a_giant_component_and_of_what_was_left_out() -> None:
     giant = {"share": 0.4, "num_rows": 40, "links": {"near": 39}, "without": {"near": 0.02}, "lines": [1, 2, 3]}
     record = {
         "components": {"num": 61, "largest": 40, "giants": [giant]},
-        "near_duplicates": {"similarity": 0.8, "num_left_out": 1234},
+        "near_duplicates": {"similarity": 0.8, "recall": 0.997, "num_left_out": 1234},
         "across": {"similarity": 0.79, "lines": [4, 5]},
         "groups": {"links": {"near": 39, "prompt": 0}},
         "source": {"num_rows": 100},
@@ -164,7 +164,7 @@ def test_notes_tell_of_a_giant_component_and_of_what_was_left_out() -> None:
         "a component has 40 rows, 40% of all (lines 1, 2, 3 …), so the shares can be far off; its largest part would "
         "have 2% without its near links",
         "the most alike prompts on different sides, lines 4 and 5, have a similarity of 0.79, compared word for word; "
-        "from 0.8 on they would be on one side",
+        "from 0.8 on they would be on one side (of pairs so alike 99.7% are compared, of closer ones more)",
         "1,234 pairs of prompts with a band in common were too many to compare",
         "3 rows of the earlier split moved, as new rows join what was apart",
     ]

@@ -12,11 +12,11 @@ from typing import Any
 from analysis import manifest
 from analysis.certificate import certificate, settings
 from analysis.champion import Choice
+from recipes.adapters import CONFIG, WEIGHTS
 from sweeps.errors import InvalidInput, NoChampion, Problem
 from tracking.ledger import SweepState, TrialState
 
-WEIGHTS = "adapter_model.safetensors"
-ADAPTER = (WEIGHTS, "adapter_config.json")
+ADAPTER = (WEIGHTS, CONFIG)
 CERTIFICATE = "champion.json"
 ITEMS = "items.jsonl"
 MERGED = "merged"

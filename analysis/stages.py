@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from recipes.adapters import WEIGHTS
 from recipes.data.rows import canonical
 from recipes.files import sha256_of
 from sweeps.stages import whole_name
@@ -13,8 +14,6 @@ from tracking.folders import folder_of, stage_folders
 from tracking.ledger import FILE_NAME, SweepState, TrialState, is_open, read
 from tracking.meters.cost import summary, trial_cost
 from tracking.state import BASE
-
-WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from typing import Any
 import yaml
 
 from analysis.decision.halving import Round
-from analysis.export import WEIGHTS
 from analysis.rounds import rounds_of
 from launchers import home
 from launchers.build import Built
 from launchers.evaluation import ITEMS, EvaluationJob, item_of, read_rows
 from launchers.schemas import schema_of
+from recipes.adapters import WEIGHTS
 from recipes.bases import locate
 from recipes.data.rows import canonical
 from recipes.files import sha256_of

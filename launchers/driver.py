@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from analysis.export import WEIGHTS
 from launchers import pools
 from launchers.agenda import Agenda, make_agenda, measured, write_settings
 from launchers.allocation import TRIALS, charge_idle, hold
@@ -24,6 +23,7 @@ from launchers.halt import Halt
 from launchers.packs import CLIENT_CPU, Packs, keep_plan, make_packs
 from launchers.run_folder import job_fields
 from launchers.slots import Slots
+from recipes.adapters import WEIGHTS
 from recipes.schema import Recipe
 from sweeps.constraints import broken_for_good, known_before, refusal, spared
 from sweeps.design_points import planned_points

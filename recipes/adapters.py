@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,13 @@ def shape(folder: Path) -> tuple[int, float, tuple[str, ...]]:
     config = _config(folder)
     layers = (name.removeprefix(PREFIX).rpartition(".lora_") for name in sorted(_shapes(folder / WEIGHTS)))
     return int(config["r"]), float(config["lora_alpha"]), tuple(layer for layer, _, half in layers if half[0] == "A")
+
+
+def by_last_name(layers: Collection[str], every: Sequence[str]) -> list[str]:
+    """The last names of these layers, where all of the base's that bear one are among them; else none."""
+    leaves = {name.rsplit(".", 1)[-1] for name in layers}
+    is_whole = every and all(name in layers for name in every if name.rsplit(".", 1)[-1] in leaves)
+    return sorted(leaves) if is_whole else []
 
 
 def named_base(folder: Path) -> tuple[str, str | None]:

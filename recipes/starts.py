@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,7 +36,11 @@ def start_facts(where: str, base: Base, base_dir: Path, cache: Path) -> StartFac
         raise InvalidInput([at_start(one) for one in error.problems]) from None
     rank, alpha, layers = adapters.shape(found)
     every = bases.linear_layers(folder) if folder is not None else {}
-    lora = {"rank": rank, "alpha": alpha, "targets": _patterns(layers, list(every))}
+    lora = {
+        "rank": rank,
+        "alpha": alpha,
+        "targets": [f"*.{leaf}" for leaf in adapters.by_last_name(layers, list(every))] or list(layers),
+    }
     return StartFacts(_identity(found, rank, alpha), lora)
 
 
@@ -68,10 +71,3 @@ def _refuse_other_base(adapter: Path, base: Base, base_dir: Path) -> None:
     theirs, ours = (f" ({one[:12]}…)" if not one.startswith(_HUB) else "" for one in (there, here))
     rule = f"{adapter} was trained on another base, {named}{theirs}, and not on {base.path}{ours}"
     raise InvalidInput(Problem("adapter", rule, "set base.path to its own base, or start from an adapter of this one"))
-
-
-def _patterns(layers: Sequence[str], every: Sequence[str]) -> list[str]:
-    """The layers as ``lora.targets``: by their last names where all of the base that bear one are adapted."""
-    leaves = {name.rsplit(".", 1)[-1] for name in layers}
-    whole = every and all(name in layers for name in every if name.rsplit(".", 1)[-1] in leaves)
-    return [f"*.{leaf}" for leaf in sorted(leaves)] if whole else list(layers)

@@ -9,7 +9,6 @@ from typing import Any
 from sweeps.grammar import GrammarError, format_value, parse_value, quote
 from sweeps.values import freeze, is_number, lookup, same
 
-OPERATORS = ("==", "!=", "<=", ">=", "<", ">", "in")
 _ORDER = ("<", "<=", ">", ">=")
 _TERM = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_.]*)\s*(==|!=|<=|>=|<|>|\bin\b)\s*(.*?)\s*", re.DOTALL)
 _FORM = "write <key> == <value>, with ==, !=, <, <=, >, >= or in [a, b]"

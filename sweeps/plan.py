@@ -205,9 +205,9 @@ def plan(sweep: Sweep, units: Mapping[str, int] | None = None, today: datetime.d
     budget = sweep.spec.budget
     wall_limit_h = budget.wall_clock_s / 3600 if budget.wall_clock_s is not None else None
     limits = (
-        _limit("gpu_hours", budget.gpu_hours, gpu_hours, expected_gpu_hours),
-        _limit("usd", budget.usd, usd, expected_usd),
-        _limit("wall_clock_h", wall_limit_h, wall_full, wall),
+        limit_of("gpu_hours", budget.gpu_hours, gpu_hours, expected_gpu_hours),
+        limit_of("usd", budget.usd, usd, expected_usd),
+        limit_of("wall_clock_h", wall_limit_h, wall_full, wall),
     )
     return Plan(
         name=sweep.spec.name,
@@ -328,7 +328,8 @@ def _wall_clock_h(
     return max(num_trials / rate, shortest)
 
 
-def _limit(name: str, limit: float | None, needed: float | None, expected: float | None) -> Limit | None:
+def limit_of(name: str, limit: float | None, needed: float | None, expected: float | None) -> Limit | None:
+    """A limit of the budget beside what it is asked for; None where there is none."""
     if limit is None:
         return None
     return Limit(name, limit, needed, expected, None if expected is None else expected > limit)

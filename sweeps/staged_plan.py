@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.plan import Limit, Plan, plan
+from sweeps.plan import Limit, Plan, limit_of, plan
 from sweeps.schema import Budget
 from sweeps.sweep import Sweep
 
@@ -81,9 +81,9 @@ def staged_plan(
     hours = [made.wall_clock_h for made in plans.values()]
     wall = None if None in hours else sum(hour for hour in hours if hour is not None)
     limits = [
-        _limit("gpu_hours", budget.gpu_hours, total["gpu_hours"], total["expected_gpu_hours"]),
-        _limit("usd", budget.usd, total["usd"], total["expected_usd"]),
-        _limit("wall_clock_h", budget.wall_clock_s and budget.wall_clock_s / 3600, wall, wall),
+        limit_of("gpu_hours", budget.gpu_hours, total["gpu_hours"], total["expected_gpu_hours"]),
+        limit_of("usd", budget.usd, total["usd"], total["expected_usd"]),
+        limit_of("wall_clock_h", budget.wall_clock_s and budget.wall_clock_s / 3600, wall, wall),
     ]
     notes = [_note(stage, *start) for stage, start in starts.items()]
     return StagedPlan(name, plans, total, wall, tuple(limit for limit in limits if limit), tuple(notes))
@@ -95,12 +95,6 @@ def _note(stage: str, source: str, top: int) -> str:
         f"{stage} starts from {whom}, which is not known yet: its rank, and with it the ids of the trials, are taken "
         "from the recipe"
     )
-
-
-def _limit(name: str, limit: float | None, needed: float | None, expected: float | None) -> Limit | None:
-    if limit is None:
-        return None
-    return Limit(name, limit, needed, expected, None if expected is None else expected > limit)
 
 
 def first_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -9,12 +9,13 @@ from typing import Any
 import yaml
 
 from analysis.certificate import settings as settings_of
-from analysis.export import ADAPTER, WEIGHTS
+from analysis.export import ADAPTER
 from launchers.disk import FREED, scratch
 from launchers.doctor.check import Check, Finding, failed, ok, warning
 from launchers.doctor.sweep_ledger import few, fix
 from launchers.doctor.sweep_mlflow import fetch
 from launchers.events import events
+from recipes.adapters import WEIGHTS
 from recipes.schema import TRAINING_GROUPS, TRAINING_KEYS
 from sweeps.errors import PodiumError
 from sweeps.facts import RecipeFacts, StartFacts

@@ -31,7 +31,6 @@ NEARLY_ALL = 0.9
 FEW = 10  # in a sample of fewer prompts nothing is called common
 
 Keys = NDArray[np.uint64]
-NO_KEY = np.uint64(0)
 
 
 @dataclass(frozen=True)

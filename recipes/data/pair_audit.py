@@ -11,7 +11,6 @@ of the shopper. So each number that can be read off an answer is held against th
 Prompts, not pairs, are drawn for the intervals: pairs of one prompt are alike.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from recipes.data.answers import as_json
 from recipes.data.preferences import pairs
 from recipes.data.rows import canonical
 from sweeps.errors import Problem
@@ -218,12 +218,7 @@ class Audit:
 
 def num_items(text: str) -> float | None:
     """The length of the top list of a JSON answer: of the answer itself, or of the first list in it; None without."""
-    if text.lstrip()[:1] not in ("{", "["):
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+    value = as_json(text)
     if isinstance(value, dict):
         value = next((inner for inner in value.values() if isinstance(inner, list)), None)
     return float(len(value)) if isinstance(value, list) else None

@@ -45,7 +45,6 @@ _SEPARATORS = re.compile(r"[^\w+]+")
 _SEPARATED = ("PHONE", "CARD", "IBAN", "SSN")  # mean the same however they are separated
 _BY_CASE = ("CRYPTO",)  # mean another in other letters
 _EXTRA = "pip install 'podium[privacy]'"
-_LABELS = ["PERSON", "PER", "LOC", "GPE"]  # of spaCy models
 
 
 @dataclass(frozen=True)

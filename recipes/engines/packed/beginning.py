@@ -61,7 +61,7 @@ def first_state(network: Network, recipe: Recipe, start: Path | None, form: Form
 
 
 def _put_beside(network: Network, recipe: Recipe, start: Path, form: Form, weights: torch.Tensor) -> None:
-    rank, alpha, layers = states.read_config(start)
+    rank, alpha, layers = adapters.shape(start)
     theirs = network.sites_of(layers)
     frozen = torch.zeros(states.num_parameters(theirs, rank))
     states.load_adapter(start, frozen, theirs, rank)
@@ -83,7 +83,7 @@ def _checked(network: Network, start: Path) -> tuple[int, float, tuple[str, ...]
         adapters.check(start, base if base.is_dir() else None, plain=True)
     except InvalidInput as error:
         raise InvalidInput([at_start(one) for one in error.problems]) from None
-    rank, alpha, layers = states.read_config(start)
+    rank, alpha, layers = adapters.shape(start)
     foreign = [name for name in layers if name not in network.layers]
     if foreign:
         shared = foreign[0] in network.linear_names

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from recipes import generation
+from recipes import adapters, generation
 from recipes.engines.packed import memory
 from recipes.engines.packed import state as states
 from recipes.engines.packed.chunk import Adapter, Chunk
@@ -129,7 +129,7 @@ def load_adapter(network: Network, folder: Path | None) -> Adapter:
         sites = network.sites_of(list(network.layers)[:1])
         size = states.num_parameters(sites, 1)
         return Adapter(1, 1.0, sites, states.empty(size, network.device))
-    rank, alpha, names = states.read_config(folder)
+    rank, alpha, names = adapters.shape(folder)
     sites = network.sites_of(names)
     state = states.empty(states.num_parameters(sites, rank), torch.device("cpu"))
     states.load_adapter(folder, state.weights, sites, rank)

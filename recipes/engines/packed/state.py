@@ -12,13 +12,12 @@ from typing import Any
 
 import torch
 
+from recipes.adapters import CONFIG, PREFIX, WEIGHTS, by_last_name
 from recipes.engines.packed.network import Site
 from recipes.engines.protocol import TrainingFailed
 from recipes.engines.start import start_a
 from recipes.schema import Recipe
 
-PEFT_PREFIX = "base_model.model."
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 MOMENTS, CURSOR = "optimizer.safetensors", "cursor.json"
 
 
@@ -144,8 +143,6 @@ def load_adapter(folder: Path, flat: torch.Tensor, sites: Sequence[Site], rank: 
 def peft_config(form: Form, dropout: float, linear_names: Sequence[str], base: str) -> dict[str, Any]:
     """PEFT's description of an adapter. Layers go by their last name where all that bear it are adapted."""
     names = {site.name for site in form.sites}
-    leaves = {name.rsplit(".", 1)[-1] for name in names}
-    whole = all(name in names for name in linear_names if name.rsplit(".", 1)[-1] in leaves)
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -153,7 +150,7 @@ def peft_config(form: Form, dropout: float, linear_names: Sequence[str], base: s
         "r": form.rank,
         "lora_alpha": form.alpha,
         "lora_dropout": dropout,
-        "target_modules": sorted(leaves if whole else names),
+        "target_modules": sorted(by_last_name(names, linear_names) or names),
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
@@ -161,30 +158,15 @@ def peft_config(form: Form, dropout: float, linear_names: Sequence[str], base: s
     }
 
 
-def read_config(folder: Path) -> tuple[int, float, tuple[str, ...]]:
-    """Rank, alpha and the adapted layers of an adapter in PEFT's format."""
-    from safetensors import safe_open
-
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    with safe_open(folder / WEIGHTS, "pt") as file:
-        names = [name.removeprefix(PEFT_PREFIX) for name in file.keys()]  # noqa: SIM118
-    suffix = ".lora_A.weight"
-    return (
-        int(config["r"]),
-        float(config["lora_alpha"]),
-        tuple(name.removesuffix(suffix) for name in names if name.endswith(suffix)),
-    )
-
-
 def _named(flat: torch.Tensor, sites: Sequence[Site], rank: int) -> dict[str, torch.Tensor]:
     named = {}
     for site, (a, b) in zip(sites, views(flat.cpu(), sites, rank), strict=True):
-        named[f"{PEFT_PREFIX}{site.name}.lora_A.weight"] = a.contiguous()
-        named[f"{PEFT_PREFIX}{site.name}.lora_B.weight"] = b.contiguous()
+        named[f"{PREFIX}{site.name}.lora_A.weight"] = a.contiguous()
+        named[f"{PREFIX}{site.name}.lora_B.weight"] = b.contiguous()
     return named
 
 
 def _fill(flat: torch.Tensor, named: dict[str, torch.Tensor], sites: Sequence[Site], rank: int) -> None:
     for site, (a, b) in zip(sites, views(flat, sites, rank), strict=True):
-        a.copy_(named[f"{PEFT_PREFIX}{site.name}.lora_A.weight"])
-        b.copy_(named[f"{PEFT_PREFIX}{site.name}.lora_B.weight"])
+        a.copy_(named[f"{PREFIX}{site.name}.lora_A.weight"])
+        b.copy_(named[f"{PREFIX}{site.name}.lora_B.weight"])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from recipes import generation
+from recipes import adapters, generation
 from recipes.engines.packed import state as states
 from recipes.engines.protocol import Job
 from recipes.schema import Base
@@ -42,7 +42,7 @@ def first_weights(bench: Bench, job: Job, folder: Path) -> dict[str, Any]:
     pack = bench.pack()
     number = pack.admit(job, None)
     pack.save(number, folder)
-    return dict(load_file(folder / "adapter" / states.WEIGHTS))
+    return dict(load_file(folder / "adapter" / adapters.WEIGHTS))
 
 
 def test_a_job_travels_whole(bench: Bench, start: Path) -> None:
@@ -54,10 +54,10 @@ def test_a_job_travels_whole(bench: Bench, start: Path) -> None:
 
 def test_a_trial_that_goes_on_begins_as_the_adapter_is(bench: Bench, start: Path, tmp_path: Path) -> None:
     mine = first_weights(bench, started(bench, start, "continue"), tmp_path / "saved")
-    theirs = load_file(start / states.WEIGHTS)
+    theirs = load_file(start / adapters.WEIGHTS)
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
-    config = json.loads((tmp_path / "saved" / "adapter" / states.CONFIG).read_text())
+    config = json.loads((tmp_path / "saved" / "adapter" / adapters.CONFIG).read_text())
     assert (config["r"], config["lora_alpha"]) == (4, 8), "the start's own, whatever the recipe says"
     assert plain_loss(bench, tmp_path / "saved" / "adapter") == plain_loss(bench, start)
 
@@ -65,7 +65,7 @@ def test_a_trial_that_goes_on_begins_as_the_adapter_is(bench: Bench, start: Path
 def test_a_new_adapter_beside_it_changes_nothing_at_first(bench: Bench, start: Path, tmp_path: Path) -> None:
     job = started(bench, start, "stack", lora__rank=6, lora__alpha=3, lora__targets=["*.q_proj", "*.v_proj"])
     first_weights(bench, job, tmp_path / "saved")
-    config = json.loads((tmp_path / "saved" / "adapter" / states.CONFIG).read_text())
+    config = json.loads((tmp_path / "saved" / "adapter" / adapters.CONFIG).read_text())
     assert (config["r"], config["lora_alpha"]) == (10, 5), "scaled as the new one is: 3 / 6"
     assert config["target_modules"] == ["down_proj", "q_proj", "v_proj"]
     assert plain_loss(bench, tmp_path / "saved" / "adapter") == pytest.approx(plain_loss(bench, start), rel=1e-6)
@@ -83,7 +83,7 @@ def test_what_is_frozen_stays_to_the_bit(optimizer: str, bench: Bench, start: Pa
     losses = run(pack, numbers)
     for place in range(2):
         pack.save(numbers[place], tmp_path / f"after-{place}")
-        after = load_file(tmp_path / f"after-{place}" / "adapter" / states.WEIGHTS)
+        after = load_file(tmp_path / f"after-{place}" / "adapter" / adapters.WEIGHTS)
         for name, tensor in after.items():
             frozen, was = (t[:4] if "lora_A" in name else t[:, :4] for t in (tensor, before[place][name]))
             assert torch.equal(frozen, was), name
@@ -149,8 +149,8 @@ def test_an_adapter_of_another_base_is_refused(bench: Bench, start: Path, tmp_pa
         (other / file.name).write_bytes(file.read_bytes())
     from safetensors.torch import save_file
 
-    named = {name.replace("layers.1", "layers.7"): t for name, t in load_file(start / states.WEIGHTS).items()}
-    save_file(named, other / states.WEIGHTS)
+    named = {name.replace("layers.1", "layers.7"): t for name, t in load_file(start / adapters.WEIGHTS).items()}
+    save_file(named, other / adapters.WEIGHTS)
     with pytest.raises(
         InvalidInput, match=r"start\.adapter: .* is of another base: .* has no linear layer model.layers.7"
     ):
@@ -169,8 +169,8 @@ def test_a_start_is_known_by_what_it_computes(bench: Bench, start: Path, tmp_pat
 
     def identity(**changes: Any) -> str:
         folder = Path(shutil.copytree(start, tmp_path / "copy", dirs_exist_ok=True))
-        config = {**json.loads((start / states.CONFIG).read_text()), **changes}
-        (folder / states.CONFIG).write_text(json.dumps(config))
+        config = {**json.loads((start / adapters.CONFIG).read_text()), **changes}
+        (folder / adapters.CONFIG).write_text(json.dumps(config))
         return start_facts(str(folder), base, tmp_path, tmp_path).identity
 
     own = start_facts(str(start), base, tmp_path, tmp_path).identity
@@ -191,8 +191,8 @@ def test_a_start_that_says_it_is_of_another_base_is_refused(bench: Bench, start:
     gone.mkdir()
     for file in start.iterdir():
         (gone / file.name).write_bytes(file.read_bytes())
-    config = json.loads((gone / states.CONFIG).read_text())
-    (gone / states.CONFIG).write_text(json.dumps({**config, "base_model_name_or_path": "/not/here"}))
+    config = json.loads((gone / adapters.CONFIG).read_text())
+    (gone / adapters.CONFIG).write_text(json.dumps({**config, "base_model_name_or_path": "/not/here"}))
     start_facts(str(gone), base.model_copy(update={"path": str(other)}), tmp_path, tmp_path)
     bundle = {"base": {"name": "a base", "identity": "0" * 64}}
     (gone / "champion.json").write_text(json.dumps(bundle))

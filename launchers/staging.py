@@ -137,10 +137,9 @@ def build_stages(
         try:
             one = build_loaded(stage.loaded(), path, overrides, yes=yes, base_dir=base_dir, place=place)
         except InvalidInput as error:
-            problems += error.problems
-            if not built:  # the others are held against the first one
-                problems += [one for later in staged.stages[1:] for one in later.loaded().problems]
-                break
+            # Without the first one's rows a later stage can be sure of what is its own, and of nothing that all share.
+            is_sure = built or stage.start is None
+            problems += [one for one in error.problems if is_sure or one.where.startswith("stages")]
             continue
         built.append(one)
     if problems:

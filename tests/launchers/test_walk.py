@@ -198,3 +198,13 @@ def test_what_is_kept_is_what_was_built(stages: Stages) -> None:
     assert json.loads((kept / "stages.json").read_text())["stages"] == ["one", "two", "three"]
     run(stages, 0)
     assert stages.started(1).text == STAGED
+
+
+def test_what_is_wrong_with_any_stage_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PODIUM_HOME", str(tmp_path / "home"))
+    wrong = STAGED.replace("optimizer.lr", "optimizer.lrr")
+    (tmp_path / "shop.yaml").write_text(wrong)
+    with pytest.raises(InvalidInput) as caught:
+        build_stages(tmp_path / "shop.yaml")
+    told = [(one.where, one.line) for one in caught.value.problems]
+    assert told == [(f"stages[{number}].space.optimizer.lrr", line) for number, line in enumerate((6, 11, 17))]

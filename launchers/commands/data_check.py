@@ -12,8 +12,9 @@ from launchers.data_sources import Given, given, held_out_sides
 from launchers.output import Format, progress, say, show_csv, show_json, show_table
 
 if TYPE_CHECKING:
-    from recipes.data.checking import Checked, Lengths, Settings
+    from recipes.data.checking import Checked, Settings
     from recipes.data.held_out import HeldOut
+    from recipes.data.lengths import Lengths
 
 BAR = 50  # characters of the longest bar
 COLUMNS = ("level", "name", "count", "lines", "rule", "hint")

@@ -21,6 +21,7 @@ from recipes.data import answers, masks
 from recipes.data import held_out as held
 from recipes.data.findings import Finding, Tallies, ordered
 from recipes.data.held_out import HeldOut
+from recipes.data.lengths import Lengths, lengths_of, too_long
 from recipes.data.links import Columns, components, near_links
 from recipes.data.looks import Fields, First, Sample, Second, common_form, look_again, look_at
 from recipes.data.rows import is_pair
@@ -34,7 +35,6 @@ from sweeps.errors import InvalidInput, Problem
 
 HALF = "half a pair"
 FORMS = ("chat", "prompt and completion", "preference pairs")
-NUM_BINS = 16
 MAX_BROKEN = 10_000  # broken pairs that are counted by their rule
 Form = Literal["chat", "prompt and completion", "preference pairs"]
 Tell = Callable[[str], None]
@@ -60,23 +60,6 @@ class Settings:
     max_tokens: int | None = None
     threshold: float = THRESHOLD
     held_out: HeldOut = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """Tokens of a row.
-
-    Attributes:
-        is_estimate: Counted by characters, as no base was named.
-        bins: From, up to (exclusive), and how many rows.
-    """
-
-    median: int
-    p95: int
-    longest: int
-    longest_line: int
-    is_estimate: bool
-    bins: tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -158,7 +141,7 @@ def check(source: Source, settings: Settings, tell: Tell = lambda _: None) -> Ch
     if not num_rows:
         raise InvalidInput(Problem("DATA", f"{source.name} holds no rows", "one JSON object a line is needed"))
     lengths = np.concatenate(parts)
-    found = [*_form_findings(forms, broken), *_length_findings(lengths, columns.numbers, limit, tokenizer is None)]
+    found = [*_form_findings(forms, broken), *too_long(lengths, columns.numbers, limit, tokenizer is None)]
     found += [*held.findings(held_out), *_half_findings(halves, bool(settings.held_out))]
     if tokenizer is not None and settings.base is not None:
         found += masks.findings(template, tokenizer, settings.base.path)
@@ -178,7 +161,7 @@ def check(source: Source, settings: Settings, tell: Tell = lambda _: None) -> Ch
         num_usable=len(columns),
         base=settings.base.path if settings.base is not None else None,
         max_tokens=limit,
-        lengths=_lengths(lengths, columns.numbers, tokenizer is None),
+        lengths=lengths_of(lengths, columns.numbers, tokenizer is None),
         num_json=seen.num_json,
         num_masked=num_masked,
         num_repeated=repeated,
@@ -299,45 +282,6 @@ def _half_findings(halves: Tallies, is_held_out: bool) -> list[Finding]:
     rule += "that are nearly the same and those that are held out were not looked at"
     return halves.finding(
         HALF, "error" if is_held_out else "warning", HALF, rule, "put both into one row's responses, and check again"
-    )
-
-
-def _length_findings(
-    lengths: NDArray[np.int32], numbers: NDArray[np.uint32], limit: int | None, is_estimate: bool
-) -> Iterator[Finding]:
-    long = np.flatnonzero(lengths > limit) if limit is not None else np.empty(0, np.int64)
-    if long.size:
-        worst = long[np.argmax(lengths[long])]
-        about = "about " if is_estimate else ""
-        rule = (
-            f"a row has more than {limit:,} tokens; the longest, line {numbers[worst]}, has {about}{lengths[worst]:,}"
-        )
-        hint = "shorten the rows, or raise the limit with --max-tokens, if the base reads more"
-        if is_estimate:
-            hint += "; --base counts exactly"
-        lines = tuple(int(numbers[place]) for place in long[:5])
-        yield Finding("warning" if is_estimate else "error", "too long", int(long.size), lines, rule, hint)
-
-
-def _lengths(lengths: NDArray[np.int32], numbers: NDArray[np.uint32], is_estimate: bool) -> Lengths | None:
-    usable = lengths[lengths >= 0]
-    if not usable.size:
-        return None
-    longest = int(np.argmax(lengths))
-    low, high = int(usable.min()), int(usable.max())
-    step = max(1, -(-(high - low + 1) // NUM_BINS))
-    edges = np.arange(low, high + step + 1, step)
-    counts, _ = np.histogram(usable, edges)
-    bins = [(int(edges[place]), int(edges[place + 1]), int(count)) for place, count in enumerate(counts)]
-    while bins and not bins[-1][2]:
-        bins.pop()
-    return Lengths(
-        median=int(np.median(usable)),
-        p95=int(np.percentile(usable, 95, method="inverted_cdf")),
-        longest=high,
-        longest_line=int(numbers[longest]),
-        is_estimate=is_estimate,
-        bins=tuple(bins),
     )
 
 

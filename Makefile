@@ -83,9 +83,10 @@ demo: $(STAMP)
 	@$(LOAD); \
 	timed 'demo' $(BIN)/podium submit sweeps/quickstart.yaml "name=quickstart-$$(date +%Y%m%d-%H%M%S)"
 
-# Two files of tests at a time, many wait for a server, a process or a cluster; each on a core of its own.
+# Two files of tests at a time, many wait for a server, a process or a cluster; each on a core of its own. Should one of
+# the two processes die, the run ends and names the test: with another in its place, loadfile would wait for ever.
 test: lint
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0
 
 test-slow: $(STAMP) aiperf
 	@PODIUM_AIPERF=$(abspath $(AIPERF_VENV)/bin/aiperf) $(BIN)/python -m pytest -m slow

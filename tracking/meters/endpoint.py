@@ -206,12 +206,15 @@ class ServedModel:
         todo = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in replies}
         stopped, missing = Event(), 0
         with ThreadPoolExecutor(self.concurrency) as pool:
-            futures: dict[Future[Reply], str] = {
-                pool.submit(self._ask_and_keep, key, prompt, stopped): key for key, prompt in todo.items()
+            futures: dict[Future[Reply | None], str] = {
+                pool.submit(self._ask_unless_stopped, key, prompt, stopped): key for key, prompt in todo.items()
             }
             try:
                 for future in as_completed(futures):
-                    reply = replies[futures[future]] = future.result()
+                    reply = future.result()
+                    if reply is None:
+                        continue  # another one was refused as all would be, and comes later
+                    replies[futures[future]] = reply
                     missing += keys.count(futures[future]) if reply.text is None else 0
                     if reply.about == "all":
                         raise ServiceUnreachable(f"{self._who} at {self.endpoint.url} {reply.why}")
@@ -277,6 +280,18 @@ class ServedModel:
 
     def _hello(self) -> dict[str, Any]:
         return {**self.body([{"role": "user", "content": "Hello."}]), self._limit: min(16, self.max_tokens)}
+
+    def _ask_unless_stopped(self, key: str, prompt: Messages, stopped: Event) -> Reply | None:
+        """An answer; None where one of the others has been refused as all will be, which this one may tell, too.
+
+        Who asks says so at once: whoever collects the answers may come to it only after further ones were asked.
+        """
+        if stopped.is_set():
+            return None
+        reply = self._ask_and_keep(key, prompt, stopped)
+        if reply.about == "all":
+            stopped.set()
+        return reply
 
     def _ask_and_keep(self, key: str, prompt: Messages, stopped: Event) -> Reply:
         reply = self._ask(prompt, stopped)

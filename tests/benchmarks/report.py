@@ -92,7 +92,7 @@ def _cell(value: Any) -> str:
 def _code() -> dict[str, Any]:
     head, changes = _git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain", "-uno", "--", ".", NOT_CODE)
     return {
-        "commit": head,
+        "commit": head or os.environ.get("PODIUM_COMMIT"),  # where the code travels without its history
         "dirty": None if changes is None else bool(changes),
         "python": platform.python_version(),
         **{package: importlib.metadata.version(package) for package in PACKAGES},

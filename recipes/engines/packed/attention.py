@@ -53,6 +53,11 @@ class Trees:
                 begin = end
 
     @property
+    def are_rows(self) -> bool:
+        """Whether each tree is one plain row, whose padding stands at the right: causal attention needs no mask."""
+        return all(len(part.nodes) == 1 for part in self.parts)
+
+    @property
     def stops(self) -> torch.Tensor:
         """Where each key stops being seen, (rows, tokens); a padding token sees itself alone."""
         if self._stops is None:
@@ -109,6 +114,8 @@ def attend(
         recorder.record(module.layer_idx, key, value)
     heads, key_heads, width = query.shape[1], key.shape[1], query.shape[3]
     groups = heads // key_heads
+    if query.is_cuda and (trees.are_rows if trees is not None else attention_mask is None):
+        return _attend_to_rows(query, key, value, scaling).transpose(1, 2).contiguous(), None
     if trees is not None and flex.works(heads, key_heads, width, query.dtype, query.device):
         out = flex.attend(query, key, value, trees.block_mask(), scaling)
         if out is not None:
@@ -159,6 +166,23 @@ def has_cpu_kernels() -> bool:
     return hasattr(aten, "_scaled_dot_product_flash_attention_for_cpu") and hasattr(
         aten, "_scaled_dot_product_flash_attention_for_cpu_backward"
     )
+
+
+ROW_KERNELS = ("FLASH_ATTENTION", "CUDNN_ATTENTION", "EFFICIENT_ATTENTION", "MATH")
+
+
+def _attend_to_rows(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None) -> torch.Tensor:
+    """Causal attention of plain rows on a GPU, (rows, heads, tokens, width), which needs no mask."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1 and query.dtype == torch.float32:  # whose kernels take no groups
+        key, value, groups = _repeated(key, groups), _repeated(value, groups), 1
+    with sdpa_kernel([getattr(SDPBackend, name) for name in ROW_KERNELS], set_priority=True):
+        out: torch.Tensor = functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=scale, enable_gqa=groups > 1
+        )
+    return out
 
 
 def _repeated(heads: torch.Tensor, groups: int) -> torch.Tensor:

@@ -81,9 +81,14 @@ class _PackedProduct(torch.autograd.Function):  # type: ignore[misc]
     def forward(ctx: Any, x: Any, tick: Any, layer: PackedLinear, binding: Binding, mask: Any) -> Any:
         trials, tokens, width = x.shape
         fast, fast_each = suits(trials * tokens, x), suits(tokens, x)
-        y = linear(x.reshape(trials * tokens, width), layer.weight(), layer.layer.bias, fast).view(trials, tokens, -1)
         h = linears(x if mask is None else x * mask, binding.a, fast_each).mul_(binding.scale)
-        _add(y, h, binding.b, fast_each)
+        flat, weight, bias = x.reshape(trials * tokens, width), layer.weight(), layer.layer.bias
+        if x.is_cuda:
+            y = _onto(torch.bmm(h, binding.b.mT), flat, weight.t())
+            y = y if bias is None else y.add_(bias)
+        else:
+            y = linear(flat, weight, bias, fast).view(trials, tokens, -1)
+            _add(y, h, binding.b, fast_each)
         ctx.save_for_backward(x, h, mask)
         ctx.layer, ctx.binding = layer, binding
         return y
@@ -101,13 +106,27 @@ class _PackedProduct(torch.autograd.Function):  # type: ignore[misc]
         binding.grad_a.add_(linears(to_h.mT, (x if mask is None else x * mask).mT, fast_each))
         to_x = None
         if ctx.needs_input_grad[0]:
-            to_x = linear(grad.view(trials * tokens, width), ctx.layer.weight().t(), None, fast)
-            to_x = to_x.view(trials, tokens, -1)
-            if mask is None:
-                _add(to_x, to_h, binding.a.mT, fast_each)
+            flat, weight = grad.view(trials * tokens, width), ctx.layer.weight()
+            if x.is_cuda:
+                through = torch.bmm(to_h, binding.a)
+                to_x = _onto(through if mask is None else through.mul_(mask), flat, weight)
             else:
-                to_x.add_(linears(to_h, binding.a.mT, fast_each).mul_(mask))
+                to_x = linear(flat, weight.t(), None, fast).view(trials, tokens, -1)
+                if mask is None:
+                    _add(to_x, to_h, binding.a.mT, fast_each)
+                else:
+                    to_x.add_(linears(to_h, binding.a.mT, fast_each).mul_(mask))
         return to_x, None, None, None, None
+
+
+def _onto(total: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """``total + x weight``, (trials, tokens, out), in place.
+
+    For a GPU: the large product adds what the narrow one left, at no time of its own. The other way round, the narrow
+    one would read and write all of the output once more.
+    """
+    total.view(x.shape[0], -1).addmm_(x, weight)
+    return total
 
 
 def _add(total: torch.Tensor, x: torch.Tensor, weights: torch.Tensor, fast: bool) -> None:

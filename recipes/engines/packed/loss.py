@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from recipes.engines.packed.product import linear, padded, suits
 
-MAX_LOGITS = 1 << 24  # numbers of a slice of logits: 64 MiB in float32
+# Numbers of a slice of logits, in float32 64 and 512 MiB: to read the projection once for each takes a GPU longer.
+MAX_LOGITS = {"cpu": 1 << 24, "cuda": 1 << 27}
 
 
 def completion_losses(
@@ -46,7 +47,7 @@ class _CompletionLosses(torch.autograd.Function):  # type: ignore[misc]
         )
         nats = hidden.new_empty(targets.shape, dtype=torch.float32)
         to_hidden = torch.empty_like(hidden) if needs_grad else None
-        step = max(1, MAX_LOGITS // head.shape[0])
+        step = max(1, MAX_LOGITS[hidden.device.type] // head.shape[0])
         for start in range(0, targets.shape[0], step):
             part = slice(start, min(start + step, targets.shape[0]))
             num = part.stop - start

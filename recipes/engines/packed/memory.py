@@ -41,6 +41,8 @@ class Shape:
         number_bytes: Of a number of the type that it computes in.
         unpacked: Numbers of the largest weight that is unpacked from 4 bits for each use; 0 where none is.
         recomputes: Its layers can be computed again in backward.
+        logits: Numbers of the largest slice of logits; see ``packed.loss``.
+        fused: Norms and gates are those of ``packed.kernels``, which keep less.
     """
 
     hidden: int
@@ -56,6 +58,8 @@ class Shape:
     dense_mask: bool = False
     unpacked: int = 0
     recomputes: bool = True
+    logits: int = 1 << 24
+    fused: bool = False
 
 
 def shape_of(config: Any, number_bytes: int, **more: Any) -> Shape:
@@ -122,13 +126,14 @@ def pass_bytes(shape: Shape, size: Size, adapted: int, *, recompute: bool) -> in
     """
     number, layers = shape.number_bytes, shape.layers
     keys = shape.queries if shape.repeats_keys else shape.keys
-    # Kept until backward: the inputs of both norms in float32; what the projections take in (three of them share one
-    # tensor, and two); queries, keys, values, attention's output, twice, and its logsumexp; four of the feed-forward.
-    layer = 8 * shape.hidden + 4 * shape.heads + 8
+    # Kept until backward: the inputs of both norms, in float32 by transformers; what the projections take in (three of
+    # them share one tensor, and two); queries, keys, values, attention's output, twice, and its logsumexp; four of the
+    # feed-forward, or three.
+    layer = 2 * (number if shape.fused else 4) * shape.hidden + 4 * shape.heads + 8
     layer += number * (2 * shape.hidden + 3 * shape.queries + 2 * keys + adapted // layers)
     if shape.norms_queries:
         layer += 4 * (shape.queries + shape.keys)
-    feed = number * 4 * shape.intermediate
+    feed = number * (3 if shape.fused else 4) * shape.intermediate
     # In passing: gradients within the layer that backward is at.
     passing, feeding = number * (2 * shape.hidden + 2 * shape.queries), number * 3 * shape.intermediate
     # Around the layers: embeddings, last norm, outputs and their gradient, positions and rotations.
@@ -150,9 +155,7 @@ def pass_bytes(shape: Shape, size: Size, adapted: int, *, recompute: bool) -> in
 
 def loss_bytes(shape: Shape, targets: int) -> int:
     """Of the largest slice of logits, with what is computed from it; see ``packed.loss``."""
-    from recipes.engines.packed.loss import MAX_LOGITS
-
-    return 8 * min(max(MAX_LOGITS, shape.vocabulary), targets * shape.vocabulary)
+    return 8 * min(max(shape.logits, shape.vocabulary), targets * shape.vocabulary)
 
 
 @dataclass(frozen=True)

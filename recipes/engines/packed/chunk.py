@@ -78,6 +78,7 @@ class Chunk:
         scales = [member.alpha / member.rank for member in members]
         # In float32 for every type of base: PEFT, which will serve the adapter, scales by the number itself.
         self._scale = torch.tensor(scales, device=network.device, dtype=torch.float32)[:, None, None]
+        self._common_scale = scales[0] if len(set(scales)) == 1 else None
         self._trained = [self._trained_of(member) for member in self.members] if training else []
         self._tick = torch.zeros((), device=network.device, requires_grad=training)
 
@@ -175,7 +176,9 @@ class Chunk:
         try:
             for number, (site, (a, b), (grad_a, grad_b)) in enumerate(pairs):
                 drawn = partial(dropout.mask, number) if dropout is not None else None
-                self.network.layers[site.name].binding = Binding(a, b, self._scale, grad_a, grad_b, self._tick, drawn)
+                self.network.layers[site.name].binding = Binding(
+                    a, b, self._scale, self._common_scale, grad_a, grad_b, self._tick, drawn
+                )
             yield dropout
         finally:
             for site in self.sites:

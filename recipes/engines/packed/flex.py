@@ -127,10 +127,13 @@ def _compiled() -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
     # One kernel for rows of all lengths; a limit that is passed is an error, never a slow way in silence.
+    dynamo = torch._dynamo.config
+    dynamo.recompile_limit = max(dynamo.recompile_limit, MAX_KINDS)
+
     def flex(query: Any, key: Any, value: Any, **more: Any) -> Any:
         return flex_attention(query, key, value, **more, kernel_options={"BACKEND": "TRITON"})
 
-    return torch.compile(flex, dynamic=True, fullgraph=True, recompile_limit=MAX_KINDS)
+    return torch.compile(flex, dynamic=True, fullgraph=True)
 
 
 def _give_up(why: str) -> None:

@@ -28,6 +28,20 @@ def gated(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     return _Gated.apply(gate, up)
 
 
+def rotated(
+    query: torch.Tensor, key: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Queries and keys with their positions turned in (rotary embeddings, Su et al. 2021), as transformers' Llama does.
+
+    Args:
+        query: (rows, heads, tokens, width), where a token's heads lie side by side; ``key`` too, with heads of its own.
+        cos: (rows, tokens, width), or (1, tokens, width) where all rows have the same positions; its second half is
+            its first once more. ``sin`` too.
+    """
+    turned: tuple[torch.Tensor, torch.Tensor] = _Rotated.apply(query, key, cos, sin)
+    return turned
+
+
 class _Norm(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, x: Any, weight: Any, eps: float) -> Any:
@@ -67,6 +81,31 @@ class _Gated(torch.autograd.Function):  # type: ignore[misc]
         to_gate, to_up = torch.empty_like(gate), torch.empty_like(up)
         _gate_backward[(triton.cdiv(gate.numel(), BLOCK),)](grad, gate, up, to_gate, to_up, gate.numel(), BLOCK)
         return to_gate, to_up
+
+
+class _Rotated(torch.autograd.Function):  # type: ignore[misc]
+    @staticmethod
+    def forward(ctx: Any, query: Any, key: Any, cos: Any, sin: Any) -> Any:
+        cos, sin = cos.contiguous(), sin.contiguous()
+        ctx.save_for_backward(cos, sin)
+        return _turn(query, cos, sin, 1.0), _turn(key, cos, sin, 1.0)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        cos, sin = ctx.saved_tensors
+        return _turn(grads[0], cos, sin, -1.0), _turn(grads[1], cos, sin, -1.0), None, None
+
+
+def _turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, direction: float) -> torch.Tensor:
+    """By the angles or, where ``direction`` is -1, back."""
+    rows, heads, tokens, width = x.shape
+    x = x.transpose(1, 2).contiguous()  # as it lies there in most cases: no copy
+    y = torch.empty_like(x)
+    per_row = tokens * width if cos.shape[0] > 1 else 0
+    block = triton.next_power_of_2(heads)
+    half = triton.next_power_of_2(width // 2)
+    _rotate[(rows * tokens,)](x, cos, sin, y, heads, tokens, width, per_row, direction, half, block)
+    return y.transpose(1, 2)
 
 
 def _warps(width: int) -> int:
@@ -123,3 +162,26 @@ def _gate_backward(grad, gate, up, to_gate, to_up, size, block: tl.constexpr):  
     to_silu = (to_y * passed).to(to_gate.dtype.element_ty).to(tl.float32)
     slope = share * (1.0 + opened * (1.0 - share))
     tl.store(to_gate + at, (to_silu * slope).to(to_gate.dtype.element_ty), mask=inside)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _rotate(x, cos, sin, y, heads, tokens, width, per_row, direction, half: tl.constexpr, block: tl.constexpr):  # type: ignore[no-untyped-def]
+    token = tl.program_id(0)
+    kind = y.dtype.element_ty
+    at = tl.arange(0, half)
+    head = tl.arange(0, block)
+    one = token.to(tl.int64) * heads * width + head[:, None] * width + at[None, :]
+    other = one + width // 2
+    inside = (head < heads)[:, None] & (at < width // 2)[None, :]
+    angle = (token // tokens).to(tl.int64) * per_row + (token % tokens) * width + at
+    known = at < width // 2
+    cos_one = tl.load(cos + angle, mask=known, other=0.0)[None, :].to(tl.float32)
+    cos_other = tl.load(cos + angle + width // 2, mask=known, other=0.0)[None, :].to(tl.float32)
+    sin_one = tl.load(sin + angle, mask=known, other=0.0)[None, :].to(tl.float32) * direction
+    sin_other = tl.load(sin + angle + width // 2, mask=known, other=0.0)[None, :].to(tl.float32) * direction
+    x_one = tl.load(x + one, mask=inside, other=0.0).to(tl.float32)
+    x_other = tl.load(x + other, mask=inside, other=0.0).to(tl.float32)
+    y_one = (x_one * cos_one).to(kind).to(tl.float32) - (x_other * sin_one).to(kind).to(tl.float32)
+    y_other = (x_other * cos_other).to(kind).to(tl.float32) + (x_one * sin_other).to(kind).to(tl.float32)
+    tl.store(y + one, y_one.to(kind), mask=inside)
+    tl.store(y + other, y_other.to(kind), mask=inside)

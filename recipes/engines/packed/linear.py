@@ -20,6 +20,7 @@ class Binding:
         a: (trials, rank, in) in the type that the layer computes in.
         b: (trials, out, rank).
         scale: (trials, 1, 1), float32: alpha / rank of each trial.
+        common_scale: The same number where all trials have it in common; else None.
         grad_a, grad_b: float32, of the shapes of ``a`` and ``b``; backward adds to them.
         tick: A scalar that requires gradients, so that autograd visits layers whose input needs none.
         dropout: Makes a mask for the adapters' input, or None.
@@ -28,6 +29,7 @@ class Binding:
     a: torch.Tensor
     b: torch.Tensor
     scale: torch.Tensor
+    common_scale: float | None
     grad_a: torch.Tensor
     grad_b: torch.Tensor
     tick: torch.Tensor
@@ -71,7 +73,8 @@ class PackedLinear(torch.nn.Module):  # type: ignore[misc]
             return functional.linear(x, self.weight(), self.layer.bias) if self.is_quantized else self.layer(x)
         flat = x.reshape(self.binding.a.shape[0], -1, x.shape[-1])
         mask = self.binding.dropout(flat) if self.binding.dropout is not None else None
-        return _PackedProduct.apply(flat, self.binding.tick, self, self.binding, mask).view(*x.shape[:-1], -1)
+        product: Any = _GpuProduct if x.is_cuda else _PackedProduct
+        return product.apply(flat, self.binding.tick, self, self.binding, mask).view(*x.shape[:-1], -1)
 
 
 class _PackedProduct(torch.autograd.Function):  # type: ignore[misc]
@@ -81,14 +84,9 @@ class _PackedProduct(torch.autograd.Function):  # type: ignore[misc]
     def forward(ctx: Any, x: Any, tick: Any, layer: PackedLinear, binding: Binding, mask: Any) -> Any:
         trials, tokens, width = x.shape
         fast, fast_each = suits(trials * tokens, x), suits(tokens, x)
+        y = linear(x.reshape(trials * tokens, width), layer.weight(), layer.layer.bias, fast).view(trials, tokens, -1)
         h = linears(x if mask is None else x * mask, binding.a, fast_each).mul_(binding.scale)
-        flat, weight, bias = x.reshape(trials * tokens, width), layer.weight(), layer.layer.bias
-        if x.is_cuda:
-            y = _onto(torch.bmm(h, binding.b.mT), flat, weight.t())
-            y = y if bias is None else y.add_(bias)
-        else:
-            y = linear(flat, weight, bias, fast).view(trials, tokens, -1)
-            _add(y, h, binding.b, fast_each)
+        _add(y, h, binding.b, fast_each)
         ctx.save_for_backward(x, h, mask)
         ctx.layer, ctx.binding = layer, binding
         return y
@@ -106,27 +104,48 @@ class _PackedProduct(torch.autograd.Function):  # type: ignore[misc]
         binding.grad_a.add_(linears(to_h.mT, (x if mask is None else x * mask).mT, fast_each))
         to_x = None
         if ctx.needs_input_grad[0]:
-            flat, weight = grad.view(trials * tokens, width), ctx.layer.weight()
-            if x.is_cuda:
-                through = torch.bmm(to_h, binding.a)
-                to_x = _onto(through if mask is None else through.mul_(mask), flat, weight)
+            to_x = linear(grad.view(trials * tokens, width), ctx.layer.weight().t(), None, fast)
+            to_x = to_x.view(trials, tokens, -1)
+            if mask is None:
+                _add(to_x, to_h, binding.a.mT, fast_each)
             else:
-                to_x = linear(flat, weight.t(), None, fast).view(trials, tokens, -1)
-                if mask is None:
-                    _add(to_x, to_h, binding.a.mT, fast_each)
-                else:
-                    to_x.add_(linears(to_h, binding.a.mT, fast_each).mul_(mask))
+                to_x.add_(linears(to_h, binding.a.mT, fast_each).mul_(mask))
         return to_x, None, None, None, None
 
 
-def _onto(total: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """``total + x weight``, (trials, tokens, out), in place.
+class _GpuProduct(torch.autograd.Function):  # type: ignore[misc]
+    """The same in fewer kernels: to start one takes longer than a narrow product of a few thousand tokens.
 
-    For a GPU: the large product adds what the narrow one left, at no time of its own. The other way round, the narrow
-    one would read and write all of the output once more.
+    The frozen layer's product adds what the adapters' left, at no time of its own; the other way round, theirs would
+    read and write all of the output once more. A scale that all trials share is a factor of the products.
     """
-    total.view(x.shape[0], -1).addmm_(x, weight)
-    return total
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, tick: Any, layer: PackedLinear, binding: Binding, mask: Any) -> Any:
+        scale, bias = binding.common_scale, layer.layer.bias
+        h = torch.bmm(x if mask is None else x * mask, binding.a.mT)
+        h = h if scale is not None else h.mul_(binding.scale)
+        y = _times(h, binding.b.mT, scale)
+        y.view(-1, y.shape[-1]).addmm_(x.reshape(-1, x.shape[-1]), layer.weight().t())
+        ctx.save_for_backward(x, h, mask)
+        ctx.layer, ctx.binding = layer, binding
+        return y if bias is None else y.add_(bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, h, mask = ctx.saved_tensors
+        binding: Binding = ctx.binding
+        grad, scale = grads[0].contiguous(), binding.common_scale
+        to_h = torch.bmm(grad, binding.b)
+        to_h = to_h if scale is not None else to_h.mul_(binding.scale)
+        _add_times(binding.grad_b, grad.mT, h, scale)
+        _add_times(binding.grad_a, to_h.mT, x if mask is None else x * mask, scale)
+        to_x = None
+        if ctx.needs_input_grad[0]:
+            to_x = _times(to_h, binding.a, scale)
+            to_x = to_x if mask is None else to_x.mul_(mask)
+            to_x.view(-1, to_x.shape[-1]).addmm_(grad.view(-1, grad.shape[-1]), ctx.layer.weight())
+        return to_x, None, None, None, None
 
 
 def _add(total: torch.Tensor, x: torch.Tensor, weights: torch.Tensor, fast: bool) -> None:
@@ -135,3 +154,18 @@ def _add(total: torch.Tensor, x: torch.Tensor, weights: torch.Tensor, fast: bool
         total.add_(linears(x, weights, fast))
     else:
         total.baddbmm_(x, weights.mT)
+
+
+def _times(x: torch.Tensor, y: torch.Tensor, scale: float | None) -> torch.Tensor:
+    """``scale x y`` of many trials; None is 1."""
+    out = x.new_empty(x.shape[0], x.shape[1], y.shape[2])
+    return torch.baddbmm(out, x, y, beta=0, alpha=1.0 if scale is None else scale, out=out)
+
+
+def _add_times(total: torch.Tensor, x: torch.Tensor, y: torch.Tensor, scale: float | None) -> None:
+    """``total += scale x y`` of many trials, in the type of ``total``, which may be wider."""
+    alpha = 1.0 if scale is None else scale
+    if total.dtype == x.dtype:
+        total.baddbmm_(x, y, alpha=alpha)
+    else:
+        torch.baddbmm(total, x, y, alpha=alpha, out_dtype=total.dtype, out=total)

@@ -1,7 +1,7 @@
 """The frozen base with its hooks: stacked linear layers, tree attention, and outputs at chosen tokens alone."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,7 @@ class Network:
             self._sparing = spare_last_layer(self.model.get_decoder())
         known = self.device.type == "cuda" and self.model.config.model_type in FAMILIES
         self._fused = known and fused.install(self.model) is None
+        self._row_kernels, self._recomputes = attention.RowKernels(), False
         self.shape = self._shape()
 
     @contextmanager
@@ -104,9 +105,11 @@ class Network:
         blocks = self._recomputing() if on else []
         for block in blocks:
             block.training = True
+        self._recomputes = on
         try:
             yield
         finally:
+            self._recomputes = False
             for block in blocks:
                 block.training = False
 
@@ -197,7 +200,10 @@ class Network:
         positions = self.tensor([layout.positions + (0,) * (length - len(layout.ids)) for layout in layouts])
         trees = attention.Trees(layouts, length, self.device)
         read = places_of(sources, length, lambda number: product.padded(number, self.device, self.dtype))
-        hidden = self._forward(ids, positions, None, read, trees=trees, recorder=recorder)
+        # Backward computes layers again outside of what is chosen here, and must find the same kernels.
+        chosen = self.device.type == "cuda" and not self._recomputes
+        with self._row_kernels.of(trees) if chosen else nullcontext():
+            hidden = self._forward(ids, positions, None, read, trees=trees, recorder=recorder)
         places = [number * length + source for number, chosen in enumerate(sources) for source in chosen]
         return hidden.reshape(-1, hidden.shape[-1]).index_select(0, self.tensor(places))
 

@@ -80,7 +80,8 @@ def pack(setting: Setting, folder: Path) -> tuple[Rows, dict[str, Any]]:
     ]
     return table, {
         "trials": f"{setting.trials} × (1 × {len(rows[0][0].ids):,} tokens)",
-        "trials in a pass": str(packed.planner.decisions),
+        "trials in a pass": max(map(len, packed._chunks)),
+        "seconds of a trial's step, by trials in a pass": str(packed.planner.measured),
         "PEFT": "eager, its adapters in float32 as it makes them, logits of all tokens; one trial stands for all",
         "limit, tokens/s": limit,
     }

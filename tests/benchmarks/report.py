@@ -92,8 +92,8 @@ def _cell(value: Any) -> str:
 def _code() -> dict[str, Any]:
     head, changes = _git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain", "-uno", "--", ".", NOT_CODE)
     return {
-        "commit": head or os.environ.get("PODIUM_COMMIT"),  # where the code travels without its history
-        "dirty": None if changes is None else bool(changes),
+        "commit": os.environ.get("PODIUM_COMMIT") or head,  # said by hand where the code was copied, not cloned
+        "dirty": None if changes is None or "PODIUM_COMMIT" in os.environ else bool(changes),
         "python": platform.python_version(),
         **{package: importlib.metadata.version(package) for package in PACKAGES},
     }

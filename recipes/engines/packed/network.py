@@ -1,7 +1,7 @@
 """The frozen base with its hooks: stacked linear layers, tree attention, and outputs at chosen tokens alone."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ class Network:
             self._sparing = spare_last_layer(self.model.get_decoder())
         known = self.device.type == "cuda" and self.model.config.model_type in FAMILIES
         self._fused = known and fused.install(self.model) is None
-        self._row_kernels, self._recomputes = attention.RowKernels(), False
+        self._row_kernels, self._recomputes = attention.RowKernels(self.device), False
         self.shape = self._shape()
 
     @contextmanager
@@ -200,9 +200,7 @@ class Network:
         positions = self.tensor([layout.positions + (0,) * (length - len(layout.ids)) for layout in layouts])
         trees = attention.Trees(layouts, length, self.device)
         read = places_of(sources, length, lambda number: product.padded(number, self.device, self.dtype))
-        # Backward computes layers again outside of what is chosen here, and must find the same kernels.
-        chosen = self.device.type == "cuda" and not self._recomputes
-        with self._row_kernels.of(trees) if chosen else nullcontext():
+        with self._kernels(len(layouts), length) if trees.are_rows else nullcontext():
             hidden = self._forward(ids, positions, None, read, trees=trees, recorder=recorder)
         places = [number * length + source for number, chosen in enumerate(sources) for source in chosen]
         return hidden.reshape(-1, hidden.shape[-1]).index_select(0, self.tensor(places))
@@ -224,7 +222,8 @@ class Network:
         ids = self.tensor([row.ids + (0,) * (length - len(row.ids)) for row in rows])
         mask = self.tensor([(1,) * len(row.ids) + (0,) * (length - len(row.ids)) for row in rows])
         # Padding stands at the right, so causal attention never looks at it: the hook needs no mask at all.
-        hidden = self._forward(ids, None, mask if self.why_no_trees else None)
+        with self._kernels(len(rows), length):
+            hidden = self._forward(ids, None, mask if self.why_no_trees else None)
         places = [
             number * length + place - 1
             for number, row in enumerate(rows)
@@ -232,6 +231,10 @@ class Network:
             if place > 0 and label != -100
         ]
         return hidden.reshape(-1, hidden.shape[-1]).index_select(0, self.tensor(places))
+
+    def _kernels(self, rows: int, tokens: int) -> AbstractContextManager[None]:
+        # Backward computes layers again outside of what is chosen here, and must find the same kernels.
+        return nullcontext() if self._recomputes else self._row_kernels.chosen(rows, tokens)
 
     def _forward(
         self, ids: torch.Tensor, positions: Any, mask: Any, read: Sequence[int] | None = None, **kwargs: Any

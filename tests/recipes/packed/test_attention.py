@@ -84,3 +84,27 @@ def test_leaves_of_one_length_take_one_call() -> None:
         (True, 3),
         (True, 1),
     ]
+
+
+def test_cudnn_is_asked_once_a_shape_has_come_often_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its kernels are built for each shape anew, which is to pay."""
+    from torch.nn.attention import SDPBackend, _cur_sdpa_kernel_backends
+
+    from recipes.engines.packed import attention
+
+    allowed = torch.backends.cuda.cudnn_sdp_enabled()
+    try:
+        kernels = attention.RowKernels(torch.device("cuda"))
+        assert not torch.backends.cuda.cudnn_sdp_enabled(), "by itself PyTorch asks it at once"
+        long, short = attention.LONG, attention.LONG - 1
+
+        def asked(rows: int, tokens: int) -> bool:
+            with kernels.chosen(rows, tokens):
+                return SDPBackend.CUDNN_ATTENTION in _cur_sdpa_kernel_backends()
+
+        assert [asked(1, long) for _ in range(attention.SETTLED + 2)] == [False] * attention.SETTLED + [True] * 2
+        assert not asked(2, long), "another shape"
+        assert not any(asked(1, short) for _ in range(attention.SETTLED + 2))
+        assert not torch.backends.cuda.cudnn_sdp_enabled(), "outside of a pass it stays as it was"
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(allowed)

@@ -7,8 +7,9 @@ from typing import Any
 import yaml
 
 from sweeps.space import Space
+from sweeps.starting import ADAPTER, GIVEN
 from sweeps.sweep import Sweep
-from sweeps.trial import make_trial
+from sweeps.trial import goes_on, make_trial
 from sweeps.values import lookup
 from tracking.ledger import SweepState, TrialState
 
@@ -56,25 +57,47 @@ def _point_of(state: SweepState, sweep: Sweep, trial: TrialState) -> dict[str, A
         return None
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     starts = [sweep.space.default_values()] if sweep.spec.search.start_at == "default" else []
-    inside = _values_in(sweep.space, settings)
-    for point in [*starts, *([inside] if inside is not None else [])]:
+    for point in [*starts, *_points_at(sweep.space, settings, trial.values)]:
         made = make_trial(sweep, trial.number, point, trial.repeat)
         if made.id == trial.id:
             return made.values
     return None
 
 
-def _values_in(space: Space, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The point at which these settings lie, or None where they lie outside the space."""
+def _points_at(space: Space, settings: Mapping[str, Any], drawn: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The points of the space that may be these settings' own; the trial's id, made of contents, tells which one is.
+
+    Args:
+        drawn: The values that the settings were made from. They stand for what a start decides in the settings, where
+            any value of the space makes the same trial.
+    """
+    given = [f"lora.{key}" for key in GIVEN if f"lora.{key}" in space.dimensions] if goes_on(settings) else []
     try:
-        values = {key: lookup(settings, key) for key in space.dimensions}
+        values = {key: lookup(settings, key) for key in space.dimensions if key not in given}
     except KeyError:
-        return None
+        return
+    for key in given:
+        distribution = space.dimensions[key].distribution
+        is_inside = key in drawn and distribution.contains(drawn[key])
+        values[key] = drawn[key] if is_inside else distribution.sample(0.5)
+    yield from (point for point in _from_any_adapter(space, values) if _is_inside(space, point))
+
+
+def _from_any_adapter(space: Space, values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The same values with the adapter as it is written, then with each of the space: it may have moved since."""
+    yield values
+    if ADAPTER in space.dimensions:
+        for adapter in space.dimensions[ADAPTER].distribution.values():
+            yield {**values, ADAPTER: adapter}
+
+
+def _is_inside(space: Space, values: Mapping[str, Any]) -> bool:
+    """Whether every value whose condition holds is one of the space."""
     for key, dimension in space.dimensions.items():
         active = dimension.when is None or dimension.when.holds(values, space.defaults)
         if active and not dimension.distribution.contains(values[key]):
-            return None
-    return values
+            return False
+    return True
 
 
 def _parts(content: Mapping[str, Any]) -> dict[str, Any]:

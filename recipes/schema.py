@@ -35,7 +35,7 @@ class Data(_Block):
     path: str | None = None  # JSONL, local or s3://
     rows: PositiveInt | None = None  # rows to generate, or to read at most
     seed: int = 0  # of the generator and of the split
-    group: str | None = None  # the field whose equal values stay on one side of the split; none: the whole prompt
+    group: str | None = None  # the field whose equal values stay on one side of the split; none: what is asked
     train: PositiveShare = 0.7
     validation: PositiveShare = 0.1
     dev: Share = 0.1

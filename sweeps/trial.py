@@ -62,10 +62,15 @@ def trial_settings(
     """A recipe's settings at a point of the space: with its values, the repeat's seed, and what its start decides."""
     settings = with_values(recipe, values)
     settings["train"]["seed"] = int(settings["train"].get("seed") or 0) + repeat
-    start = settings.get("start") or {}
-    if start.get("adapter") is not None and start["mode"] == "continue":  # it has the rank and the layers that it has
-        settings["lora"] |= starts[start["adapter"]].lora
+    if goes_on(settings):
+        settings["lora"] |= starts[settings["start"]["adapter"]].lora
     return settings
+
+
+def goes_on(settings: Mapping[str, Any]) -> bool:
+    """Whether a trial trains the adapter itself that it starts from, with the rank and the layers that it has."""
+    start = settings.get("start") or {}
+    return start.get("adapter") is not None and start["mode"] == "continue"
 
 
 def num_steps(settings: Mapping[str, Any], train_rows: int) -> int:

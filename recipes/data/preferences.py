@@ -196,7 +196,7 @@ def prompt_key(messages: Iterable[Mapping[str, Any]]) -> str:
     turns = [message for message in messages if message["role"] != "system"]
     if turns and turns[-1]["role"] == "assistant":
         turns.pop()
-    return canonical([[one["role"], " ".join(str(one["content"]).split())] for one in turns])
+    return canonical([{"role": one["role"], "content": " ".join(str(one["content"]).split())} for one in turns])
 
 
 class Orders:

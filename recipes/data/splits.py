@@ -139,16 +139,16 @@ def numbered_rows(data: Data, base_dir: Path, cache: Path | None = None) -> tupl
 
 def _group(row: dict[str, Any], data: Data) -> str:
     if data.group is None:
-        return _prompt_of(row)
+        return _asked(row)
     if data.group not in row:
         rule = f"group {data.group!r} is not a field of every row"
         raise InvalidInput(Problem("data.group", rule, f"the row has {', '.join(sorted(row))}"))
     return canonical(row[data.group])
 
 
-def _prompt_of(row: dict[str, Any]) -> str:
-    """The whole prompt of a row, as one text that equal prompts share."""
-    return canonical([message for message in row["messages"] if message["role"] != "assistant"])
+def _asked(row: dict[str, Any]) -> str:
+    """What a row asks: one text for all rows of one :func:`prompt_key`, and whatever was answered in between."""
+    return prompt_key(message for message in row["messages"] if message["role"] != "assistant")
 
 
 def _side(group: str, data: Data) -> str:

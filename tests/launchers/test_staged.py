@@ -289,14 +289,23 @@ def test_a_second_submit_follows_and_a_stop_lets_the_rest_train_nothing(tmp_path
     assert len(one.sessions) == len(last.sessions) == 1, "who follows runs nothing"
 
 
-def test_several_starts_are_swept_and_all_compete(tmp_path: Path) -> None:
-    path = write(tmp_path)
-    submitted(tmp_path, path, "stages.more.start.top=2", "stages.more.search.trials=3")
-    first, last = check_whole(tmp_path, more=3)
+def test_several_starts_are_swept_and_all_compete_wherever_the_home_is_moved(tmp_path: Path) -> None:
+    path, home, elsewhere = write(tmp_path), tmp_path / "home", tmp_path / "elsewhere"
+    changes = ("stages.more.start.top=2", "stages.more.search.trials=3")
+    submitted(home, path, *changes)
+    first, last = check_whole(home, more=3)
     assert len(last.starts) == 2
     assert set(last.starts) <= set(first.trials)
     used = {Path(trial.values["start.adapter"]).parent.name for trial in last.drawn.values()}
     assert used <= set(last.starts)
+    home.rename(elsewhere)
+    before = trained(elsewhere / LAST)
+    submitted(elsewhere, path, *changes)
+    assert trained(elsewhere / LAST) == before
+    _, moved = check_whole(elsewhere, more=3)
+    assert moved.champion is not None
+    assert last.champion is not None
+    assert moved.champion["champion"] == last.champion["champion"]
 
 
 def test_a_stage_without_a_champion_ends_the_sweep(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """A changed YAML under the same name: what is told, which trials stay, and that no session draws one twice."""
 
 import random
+import shutil
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +15,23 @@ from launchers.build import Built, build
 from launchers.run_folder import prepare
 from launchers.search import DistinctSearch
 from launchers.slots import Slots
+from launchers.staging import Stages, build_stages
 from sweeps.constraints import refusal
 from sweeps.design_points import planned_points
 from sweeps.trial import Trial, make_trial
-from tracking.ledger import Ledger, State
+from tests.launchers.bad_incumbent import adapter
+from tests.launchers.stage import Stage
+from tracking.ledger import Ledger, State, SweepState, read
 
 SWEEP = """\
 name: versions
 recipe: tiny_commerce_sft
-set: {{train.max_steps: {steps}, train.validate_every: 2}}
+set: {{train.max_steps: {steps}, train.validate_every: 2{inputs}}}
 space:
   optimizer.name: choice(adam, adamw)
   optimizer.lr: {lr}
   optimizer.weight_decay: {{when: optimizer.name == adamw, value: choice(0.0, 0.01)}}
-  lora.rank: {rank}
+  lora.rank: {rank}{keys}
 search: {{trials: {trials}, seed: 1, seeds: {seeds}}}
 evaluate: {{metrics: [shopping]}}
 {more}
@@ -46,6 +51,8 @@ def sweep(folder: Path, **changes: Any) -> Built:
         "rank": "choice(4, 8)",
         "trials": 8,
         "seeds": 1,
+        "inputs": "",
+        "keys": "",
         "more": "",
     } | changes
     path = folder / "versions.yaml"
@@ -264,3 +271,132 @@ def per_rank(folder: Path) -> int:
     layers = sweep(folder).sweep.facts.layers
     assert layers is not None
     return sum(outputs + inputs for name, (outputs, inputs) in layers.items() if name.endswith("_proj"))
+
+
+# Trials that start from an adapter ----------------------------------------------------------------------------------
+
+
+def write_adapter(folder: Path, content: int) -> Path:
+    """An adapter of rank 2, with other weights for each content."""
+
+    def change(path: Path) -> None:
+        path.write_bytes(path.read_bytes()[:-1] + bytes([content]))
+
+    with ExitStack() as stack:
+        adapter(change=change)(Stage(folder.parent, stack))
+    shutil.rmtree(folder, ignore_errors=True)
+    return (folder.parent / "mine").rename(folder)
+
+
+def started(folder: Path, *adapters: str, modes: str = "continue, stack", **changes: Any) -> Built:
+    """A sweep whose trials go on from these adapters, or put a new one beside them."""
+    keys = f"\n  start.mode: choice({modes})\n  start.adapter: choice({', '.join(adapters)})"
+    return sweep(folder, **{"inputs": f", start.adapter: {adapters[0]}", "keys": keys, **changes})
+
+
+def starts_of(state: SweepState) -> dict[str, tuple[str, str]]:
+    """Where each trial starts, and how."""
+    return {key: (trial.values["start.adapter"], trial.values["start.mode"]) for key, trial in state.trials.items()}
+
+
+def test_trials_that_go_on_are_kept_whatever_rank_they_were_drawn_with(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    write_adapter(tmp_path / "first", 1)
+    first = session(started(tmp_path, "first"), folder)
+    before = read(folder).trials
+    modes = Counter(mode for _, mode in starts_of(read(folder)).values())
+    assert min(modes["continue"], modes["stack"]) > 1
+    assert len(session(started(tmp_path, "first", trials=10), folder)) == 2
+    after = read(folder)
+    assert set(first) <= set(after.trials)
+    assert {key: after.trials[key].values for key in first} == {key: before[key].values for key in first}
+
+
+def test_another_space_of_ranks_keeps_trials_that_go_on_and_no_others(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    write_adapter(tmp_path / "first", 1)
+    session(started(tmp_path, "first"), folder)
+    before = starts_of(read(folder))
+    session(started(tmp_path, "first", rank="choice(16, 32)"), folder)
+    state = read(folder)
+    defaults = next(key for key, trial in state.every_trial.items() if trial.number == 0)
+    for key, (_, mode) in before.items():
+        assert (key in state.trials) == (mode == "continue" or key == defaults)
+    assert {trial.values["lora.rank"] for key, trial in state.trials.items() if key != defaults} <= {16, 32}
+
+
+def test_an_adapter_is_known_by_its_contents_wherever_it_lies(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    for content, name in enumerate(("first", "second")):
+        write_adapter(tmp_path / name, content)
+    session(started(tmp_path, "first", "second"), folder)
+    before = starts_of(read(folder))
+    assert {name for name, _ in before.values()} == {"first", "second"}
+    moved = {"first": "second", "second": "third"}  # the one lies where the other lay
+    for old, new in reversed(moved.items()):
+        (tmp_path / old).rename(tmp_path / new)
+    assert session(started(tmp_path, "second", "third"), folder) == []
+    state = read(folder)
+    assert state.version == 2
+    assert starts_of(state) == {key: (moved[name], mode) for key, (name, mode) in before.items()}
+
+
+def test_another_adapter_in_the_same_place_is_another_start(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    for content, name in enumerate(("first", "second")):
+        write_adapter(tmp_path / name, content)
+    session(started(tmp_path, "first", "second"), folder)
+    before = starts_of(read(folder))
+    write_adapter(tmp_path / "second", 7)
+    session(started(tmp_path, "first", "second"), folder)
+    state = read(folder)
+    assert set(state.trials) & set(before) == {key for key, (name, _) in before.items() if name == "first"}
+    assert set(state.history) == {key for key, (name, _) in before.items() if name == "second"}
+
+
+STAGED = """\
+name: staged
+stages:
+  - name: one
+    recipe: tiny_commerce_sft
+    set: {train.max_steps: 6, data.rows: 80}
+    space: {optimizer.lr: loguniform(1e-4, 2e-3)}
+    search: {trials: 2}
+  - name: two
+    recipe: tiny_commerce_sft
+    start: {top: 2}
+    set: {train.max_steps: 6, data.rows: 80}
+    space: {optimizer.lr: loguniform(1e-4, 2e-3)}
+    search: {trials: 4}
+champion: {minimize: val/loss}
+"""
+
+
+def staged(folder: Path) -> Stages:
+    (folder / "staged.yaml").write_text(STAGED)
+    stages = build_stages(folder / "staged.yaml")
+    assert stages is not None
+    return stages
+
+
+def test_a_home_that_has_moved_trains_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = staged(tmp_path)
+    trained = session(stages.first, stages.folder_of(0))
+    for content, key in enumerate(trained):
+        write_adapter(stages.folder_of(0) / "trials" / key / "adapter", content)
+    with Ledger(stages.folder_of(0)) as ledger:
+        ledger.append("champion", champion={"champion": trained[0], "rule": {"metric": "val/loss"}})
+    assert len(session(stages.started(1), stages.folder)) == 4
+    before = read(stages.folder)
+    (tmp_path / "home").rename(tmp_path / "elsewhere")
+    monkeypatch.setenv("PODIUM_HOME", str(tmp_path / "elsewhere"))
+    stages = staged(tmp_path)
+    assert session(stages.started(1), stages.folder) == []
+    state = read(stages.folder)
+    assert set(state.drawn) == set(before.drawn)
+    assert set(state.starts) == set(before.starts) == set(trained)
+    assert state.history == {}
+    for trial in state.drawn.values():
+        start = Path(trial.values["start.adapter"])
+        assert start.is_relative_to(tmp_path / "elsewhere")
+        assert start.parent.name == Path(before.trials[trial.id].values["start.adapter"]).parent.name

@@ -222,6 +222,27 @@ def test_a_file_of_pairs_is_split_by_prompt(tmp_path: Path) -> None:
         load(data, Path())
 
 
+def test_a_group_that_tears_a_prompt_apart_is_refused_and_the_way_out_is_one(tmp_path: Path) -> None:
+    """To the rule as to the split without a group, another system prompt makes no other prompt."""
+    path = tmp_path / "pairs.jsonl"
+    rows = [
+        {
+            **pair("a", "b"),
+            "prompt": [{"role": "system", "content": system}, {"role": "user", "content": f"Where is {n}?"}],
+        }
+        for n in range(60)
+        for system in ("Be brief.", "Be kind.")
+    ]
+    path.write_text("".join(json.dumps({**row, "id": number}) + "\n" for number, row in enumerate(rows)))
+    with pytest.raises(InvalidInput) as caught:
+        load(Data(path=str(path), group="id"), Path(), method="dpo")
+    assert "data.group: the prompt 'Where is " in str(caught.value)
+    assert str(caught.value).endswith("(give all rows of a prompt one group, or leave data.group out)")
+    sides = load(Data(path=str(path)), Path(), method="dpo").rows
+    questions = {side: {row["messages"][1]["content"] for row in members} for side, members in sides.items()}
+    assert sum(map(len, sides.values())) == 2 * sum(map(len, questions.values())) == 120
+
+
 def test_a_line_that_is_no_json_is_told(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text(json.dumps(pair("a", "b")) + "\nhello\n")

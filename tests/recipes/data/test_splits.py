@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,23 +12,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recipes.data.rows import Method
 from recipes.data.splits import SPLITS, SplitRows, load, write
 from recipes.schema import Data
 from sweeps.errors import InvalidInput
 
 GROUPS = st.lists(st.text(max_size=5) | st.integers(0, 9), min_size=1, max_size=40)
-HALVES = {"train": 0.5, "validation": 0.5, "dev": 0.0, "challenge": 0.0}
+HALVES: dict[str, Any] = {"train": 0.5, "validation": 0.5, "dev": 0.0, "challenge": 0.0}
+QUARTERS: dict[str, Any] = dict.fromkeys(SPLITS, 0.25)
+SYSTEMS = ("", "Be brief.", "Be kind.")
 
 
 def rows_of(groups: list[Any]) -> list[dict[str, Any]]:
     return [{"prompt": f"Question {n}", "completion": "Yes.", "shelf": group} for n, group in enumerate(groups)]
 
 
-def split(given: list[dict[str, Any]], **data: Any) -> SplitRows:
+def split(given: list[dict[str, Any]], method: Method = "sft", **data: Any) -> SplitRows:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in given), encoding="utf-8")
-        return load(Data(path="rows.jsonl", **data), Path(folder))
+        return load(Data(path="rows.jsonl", **data), Path(folder), method=method)
 
 
 def sides(splits: SplitRows) -> dict[str, str]:
@@ -90,6 +94,42 @@ def test_without_a_group_equal_prompts_stay_together_whatever_the_answer() -> No
     assert len(splits.rows["train"]) + len(splits.rows["validation"]) == 200
     prompts = [{row["messages"][0]["content"] for row in splits.rows[name]} for name in ("train", "validation")]
     assert not prompts[0] & prompts[1]
+
+
+def talk(turns: Sequence[tuple[str, str]], system: str) -> dict[str, Any]:
+    """A conversation of questions and answers, under a system prompt where there is one."""
+    first = [{"role": "system", "content": system}] if system else []
+    said = [{"role": role, "content": text} for turn in turns for role, text in zip(("user", "assistant"), turn)]
+    return {"messages": first + said}
+
+
+TURNS = st.tuples(st.sampled_from(["a", "b", "a b", "a  b", "a\nb\n"]), st.sampled_from(["Yes.", "No."]))
+TALKS = st.lists(st.builds(talk, st.lists(TURNS, min_size=1, max_size=2), st.sampled_from(SYSTEMS)), max_size=20)
+
+
+@given(TALKS, st.integers(0, 5), st.sampled_from(["sft", "dpo"]))
+def test_without_a_group_no_question_is_on_two_sides_whatever_the_system_prompt(
+    talks: list[dict[str, Any]], seed: int, method: Method
+) -> None:
+    """Pairs of one prompt on two sides would be refused."""
+    rows = [*talks, *(talk([(f"Question {n}", "Yes.")], "") for n in range(80))]  # so that no side stays empty
+    pairs = [{**row, "rejected": "Perhaps."} for row in rows]
+    splits = split(pairs if method == "dpo" else rows, method, seed=seed, **QUARTERS)
+    where: dict[str, set[str]] = {}
+    for name in SPLITS:
+        for row in splits.rows[name]:
+            asked = [one["content"].split() for one in row["messages"] if one["role"] == "user"]
+            where.setdefault(str(asked), set()).add(name)
+    assert all(len(names) == 1 for names in where.values())
+
+
+def test_a_system_prompt_moves_no_row_and_a_new_version_none_without_one() -> None:
+    found = []
+    for system in SYSTEMS:
+        splits = split([talk([(f"Question {n}", "Yes.")], system) for n in range(80)], **QUARTERS)
+        found.append({row["messages"][-2]["content"]: name for name in SPLITS for row in splits.rows[name]})
+    assert found[0] == found[1] == found[2]
+    assert "".join(found[0][f"Question {n}"][0] for n in range(20)) == "vvtvvtccvttddtvcdvtv"
 
 
 def test_each_split_has_the_hash_of_its_file_and_one_changed_answer_changes_one(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ class StagedPlan:
         total: Their trials, unit-hours and dollars, summed up.
         wall_clock_h: Of one stage after the other; None without the machines.
         budget: Each limit of the budget of all stages.
-        notes: What a reader should know besides.
+        start_notes: Of each stage that starts from another, what is not known of its start yet.
     """
 
     name: str
@@ -30,7 +30,7 @@ class StagedPlan:
     total: dict[str, float]
     wall_clock_h: float | None
     budget: tuple[Limit, ...]
-    notes: tuple[str, ...]
+    start_notes: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain values, as ``podium plan -o json`` prints it."""
@@ -40,7 +40,7 @@ class StagedPlan:
             "total": self.total,
             "wall_clock_h": self.wall_clock_h,
             "budget": [vars(limit) for limit in self.budget],
-            "notes": list(self.notes),
+            "notes": list(self.start_notes.values()),
         }
 
     def lines(self) -> Iterator[str]:
@@ -56,7 +56,7 @@ class StagedPlan:
             yield f"with early stopping about {expected}"
         for limit in self.budget:
             yield limit.line(" of all stages")
-        yield from self.notes
+        yield from self.start_notes.values()
 
 
 def staged_plan(
@@ -85,8 +85,8 @@ def staged_plan(
         limit_of("usd", budget.usd, total["usd"], total["expected_usd"]),
         limit_of("wall_clock_h", budget.wall_clock_s and budget.wall_clock_s / 3600, wall, wall),
     ]
-    notes = [_note(stage, *start) for stage, start in starts.items()]
-    return StagedPlan(name, plans, total, wall, tuple(limit for limit in limits if limit), tuple(notes))
+    notes = {stage: _note(stage, *start) for stage, start in starts.items()}
+    return StagedPlan(name, plans, total, wall, tuple(limit for limit in limits if limit), notes)
 
 
 def _note(stage: str, source: str, top: int) -> str:

@@ -1,13 +1,6 @@
-"""What a sweep will take, before anything is started: trials, pools, hours and dollars, and where each number is from.
+"""What a sweep will take, before anything is started: trials, pools, hours and dollars, and where each is from.
 
-The time of a trial on a pool, in seconds, is
-
-    startup + (steps × batch × tokens per row × 4 N + validations × rows × tokens per row × 2 N) / (speed × units)
-
-with N the base's parameters. A training token costs 2 N FLOPs forward and 2 N backward, because a frozen weight has no
-gradient of its own; a validation token costs the forward pass. Validation runs every ``train.validate_every`` steps and
-at the end, over a seventh of the train split (the 10 % beside the 70 %). ``units`` is ``parallel.gpus``; on a CPU pool
-a unit is a core.
+``sweeps/work.py`` has the arithmetic.
 """
 
 import datetime
@@ -25,10 +18,7 @@ from sweeps.metrics import BY_NAME
 from sweeps.schema import StopEarly
 from sweeps.sweep import Sweep
 from sweeps.trial import Trial, num_steps
-
-TRAIN_FLOPS = 4  # per parameter and token of a frozen base: 2 forward, 2 backward
-FORWARD_FLOPS = 2
-VALIDATION_SHARE = 1 / 7  # rows of validation per row of training: 10 % and 70 % of the data
+from sweeps.work import Cost, trial_costs
 
 
 @dataclass(frozen=True)
@@ -154,28 +144,6 @@ class Plan:
         return [*lines, *self.notes]
 
 
-@dataclass(frozen=True)
-class _Cost:
-    """One trial on one pool, early stopping left out."""
-
-    pool: Pool
-    startup_h: float
-    work_h: float
-    units: int
-
-    @property
-    def hours(self) -> float:
-        return self.startup_h + self.work_h
-
-    @property
-    def usd(self) -> float:
-        return self.hours * self.units * self.pool.price.usd_per_hour
-
-    def expected_hours(self, share: float) -> float:
-        """A trial that is stopped has started all the same."""
-        return self.startup_h + share * self.work_h
-
-
 def plan(sweep: Sweep, units: Mapping[str, int] | None = None, today: datetime.date | None = None) -> Plan:
     """Plan a sweep.
 
@@ -234,23 +202,6 @@ def plan(sweep: Sweep, units: Mapping[str, int] | None = None, today: datetime.d
     )
 
 
-def trial_costs(sweep: Sweep, trial: Trial) -> list[_Cost]:
-    """What a trial takes on each pool of the sweep, the cheapest first."""
-    facts, settings = sweep.facts, trial.settings
-    train = settings["train"]
-    units = max(1, int(settings.get("parallel", {}).get("gpus") or 1))
-    every = train.get("validate_every")
-    num_validations = math.ceil(trial.max_steps / every) if every else 1
-    train_tokens = trial.max_steps * train["batch_size"] * facts.tokens_per_row
-    validation_tokens = num_validations * math.ceil(facts.train_rows * VALIDATION_SHARE) * facts.tokens_per_row
-    flops = (TRAIN_FLOPS * train_tokens + FORWARD_FLOPS * validation_tokens) * facts.num_parameters
-    costs = [
-        _Cost(pool, pool.startup_s / 3600, flops / (pool.speed.achieved_tflops * 1e12 * units) / 3600, units)
-        for pool in sweep.pools
-    ]
-    return sorted(costs, key=lambda cost: (cost.usd, cost.hours))
-
-
 def expected_share(sweep: Sweep, early: StopEarly, num_trials: int) -> float:
     """The share of all steps that is trained with early stopping, which spares the recipe's own values."""
     if early.algorithm == "asha":
@@ -286,7 +237,7 @@ def share_of_asha(early: StopEarly) -> float:
     return min(1.0, rungs[0] + sum(steps))
 
 
-def _trial_plan(trial: Trial, costs: Sequence[_Cost]) -> TrialPlan:
+def _trial_plan(trial: Trial, costs: Sequence[Cost]) -> TrialPlan:
     best = costs[0]
     return TrialPlan(
         number=trial.number,
@@ -302,7 +253,7 @@ def _trial_plan(trial: Trial, costs: Sequence[_Cost]) -> TrialPlan:
 
 
 def _wall_clock_h(
-    sweep: Sweep, costs: Sequence[Sequence[_Cost]], num_trials: int, share: float, units: Mapping[str, int] | None
+    sweep: Sweep, costs: Sequence[Sequence[Cost]], num_trials: int, share: float, units: Mapping[str, int] | None
 ) -> float | None:
     """Hours until all trials are done, every pool that has room working at its own pace.
 
@@ -354,7 +305,8 @@ def _sources(sweep: Sweep, early: StopEarly | None, share: float) -> dict[str, s
         "num_parameters": facts.sources.get("num_parameters", f"recipe {facts.name}"),
         "train_rows": facts.sources.get("train_rows", f"recipe {facts.name}"),
         "tokens_per_row": facts.sources.get("tokens_per_row", f"recipe {facts.name}"),
-        "validation": "a forward pass over train_rows / 7 rows, every train.validate_every steps and at the end",
+        "validation": "a forward pass over train_rows / 7 rows, or train.validation_rows where these are fewer, every "
+        "train.validate_every steps and at the end",
         "expected": "no trial is stopped for falling behind",
     }
     if early is not None:

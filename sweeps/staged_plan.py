@@ -54,6 +54,9 @@ class StagedPlan:
         if total["expected_gpu_hours"] < total["gpu_hours"]:
             expected = f"{total['expected_gpu_hours']:.3g} {units}-hours, ${total['expected_usd']:.3g}"
             yield f"with early stopping about {expected}"
+        if passes := [made.reference for made in self.stages.values() if made.reference]:
+            hours, usd = sum(one.unit_hours for one in passes), sum(one.usd for one in passes)
+            yield f"and for the log-probabilities of their starts at most {hours:.3g} {units}-hours, ${usd:.3g}"
         for limit in self.budget:
             yield limit.line(" of all stages")
         yield from self.start_notes.values()
@@ -76,7 +79,10 @@ def staged_plan(
         budget: Of all of them together.
         units: As :func:`sweeps.plan.plan` takes it, and ``today``.
     """
-    plans = {stage: plan(sweep, units, today) for stage, sweep in sweeps.items()}
+    plans = {
+        stage: plan(sweep, units, today, adapters=starts[stage][1] if stage in starts else 1)
+        for stage, sweep in sweeps.items()
+    }
     total = {key: sum(getattr(made, key) for made in plans.values()) for key in _SUMMED}
     hours = [made.wall_clock_h for made in plans.values()]
     wall = None if None in hours else sum(hour for hour in hours if hour is not None)

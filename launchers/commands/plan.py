@@ -1,6 +1,7 @@
 """``podium plan``."""
 
 import datetime
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -101,6 +102,8 @@ def _draw(made: "Plan", name: str) -> None:
     """The table of the trials, and the totals in words."""
     rows = _rows(made)
     columns = {key: key.split(".")[-1] if "." in key else key for key in rows[0]}
+    if made.reference is not None:
+        rows.append({"id": "reference", **asdict(made.reference)})
     show_table(f"{name}: {made.num_trials} trials", rows, columns)
     for line in made.lines():
         say(line)

@@ -75,6 +75,8 @@ def run_folder(name: str | None, home: Path) -> Path:
     if name not in names:
         every = [*names, *(one for one, _ in run_folders(home) if "/" in one)]
         hint = nearest(name, every) if names else "there are none yet: `podium submit SWEEP.yaml` starts one"
+        if name.endswith((".yaml", ".yml")):
+            hint = "a sweep that was started goes by the `name` in its YAML"
         raise InvalidInput(Problem("sweep", f'no sweep is called "{name}" under {home / "runs"}', hint))
     return list(begun.values())[-1] if begun else folder_of(home, name)
 

@@ -66,8 +66,7 @@ def read_plain(path: Path, overrides: Sequence[str] = ()) -> LoadedSpec:
     """Read a sweep that has no stages. Arguments and errors are those of :func:`build`."""
     loaded = read_spec(path, overrides)
     if "stages" in loaded.source.values:
-        rule = "has stages, and this is for a sweep without"
-        raise InvalidInput(loaded.problem(("stages",), rule, "give one stage's blocks as a sweep of their own"))
+        raise InvalidInput(loaded.problem(("stages",), "has stages, and this is for a sweep without"))
     return loaded
 
 
@@ -102,7 +101,7 @@ def build_loaded(
     if sweep.spec.champion.cross_check == engine:
         rule = f"must name another engine than the trials', but got {engine} for both"
         raise loaded.error(loaded.problem(("champion", "cross_check"), rule, "leave it out, or set engine: packed"))
-    if sweep.spec.champion.cross_check and (ours := _ours_alone(sweep)):
+    if sweep.spec.champion.cross_check and (ours := ours_alone(sweep)):
         rule = f"{sweep.spec.champion.cross_check} trains fresh adapters by method sft, and not {ours}"
         raise loaded.error(loaded.problem(("champion", "cross_check"), rule, "leave it out"))
     regroups = sweep.settings["packed"]["regroup"] or "packed.regroup" in sweep.space.dimensions
@@ -123,7 +122,7 @@ def build_loaded(
     return Built(sweep, rows, sweep.pools, base_dir, loaded.source.text, tuple(overrides), incumbent, serving, place)
 
 
-def _ours_alone(sweep: Sweep) -> str:
+def ours_alone(sweep: Sweep) -> str:
     """What no other engine than ``packed`` does, in words; empty where there is nothing of it."""
     if sweep.settings["method"] != "sft":
         return f"by {sweep.settings['method']}"

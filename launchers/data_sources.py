@@ -32,20 +32,24 @@ class Given:
 
 
 @contextmanager
-def given(data: str) -> Iterator[Given]:
+def given(data: str, stage: str | None = None) -> Iterator[Given]:
     """The rows that a user names.
+
+    Args:
+        stage: Of a sweep in stages, the one whose rows are meant.
 
     Raises:
         InvalidInput: There are none, or the sweep's recipe is wrong.
         ServiceUnreachable: They are in object storage, which does not answer.
     """
+    from launchers.stage_choice import is_sweep
     from recipes import objects
     from recipes.data.split_files import is_split
     from recipes.data.stream import opened
     from recipes.profile import refuse_other_forms
 
-    if data.endswith((".yaml", ".yml")):
-        with _of_sweep(Path(data)) as found:
+    if is_sweep(data):
+        with _of_sweep(Path(data), stage) as found:
             yield found
         return
     path = Path(data).expanduser()
@@ -64,18 +68,21 @@ def given(data: str) -> Iterator[Given]:
 def held_out_sides(data: str) -> "dict[str, list[dict[str, Any]]] | None":
     """The dev and challenge rows of a sweep, or of a folder that was split; None where a file of rows is named.
 
+    All stages of a sweep are judged on those of the first one.
+
     Raises:
         InvalidInput: They cannot be read.
         ServiceUnreachable: They are in object storage, which does not answer.
     """
-    from launchers.build import composed, read_plain
+    from launchers.build import composed
+    from launchers.stage_choice import is_sweep, read_judged
     from recipes import objects
     from recipes.compose import typed
     from recipes.data import split_files, splits
 
-    if data.endswith((".yaml", ".yml")):
+    if is_sweep(data):
         base_dir = Path(data).resolve().parent
-        recipe = typed(composed(read_plain(Path(data)), base_dir))
+        recipe = typed(composed(read_judged(Path(data)), base_dir))
         rows = splits.load(recipe.data, base_dir, home.cache_folder(), recipe.method).rows
     elif data.endswith("/") if objects.is_url(data) else split_files.is_split(Path(data).expanduser()):
         rows = split_files.read(data, Path(), home.cache_folder(), _in_common_form)
@@ -100,15 +107,16 @@ def _in_common_form(numbered: Iterable[tuple[int, Any]], source: str) -> list[di
 
 
 @contextmanager
-def _of_sweep(path: Path) -> Iterator[Given]:
-    from launchers.build import composed, read_plain
+def _of_sweep(path: Path, stage: str | None) -> Iterator[Given]:
+    from launchers.build import composed
     from launchers.schemas import schema_of
+    from launchers.stage_choice import read_one
     from recipes.compose import typed
     from recipes.data.split_files import is_split
     from recipes.data.splits import numbered_rows
     from recipes.data.stream import Source, opened
 
-    loaded, base_dir = read_plain(path), path.resolve().parent
+    loaded, base_dir = read_one(path, stage), path.resolve().parent
     recipe = typed(composed(loaded, base_dir))
     named = loaded.source.block("evaluate").get("schema")
     try:

@@ -24,7 +24,7 @@ from launchers.session import ORDER
 from launchers.staging import WAY_OUT, Stages, build_stages
 from launchers.submit import check_services, is_finished, num_failed, run
 from recipes.files import write_whole
-from sweeps.errors import InvalidInput, Problem, nearest
+from sweeps.errors import InvalidInput, Problem
 from tracking.folders import STAGES, WHOLE, whole_of
 from tracking.ledger import SweepState, is_open, read, take_lock
 
@@ -265,11 +265,8 @@ def extended_stages(name: str, stage: str | None, trials: int) -> Stages | None:
     stages = reopen_stages(name)
     if stages is None:
         return None
-    names = [one.name for one in stages.staged.stages]
-    if stage is not None and stage not in names:
-        raise InvalidInput(Problem("--stage", f'{name} has no stage "{stage}"', nearest(stage, names)))
-    named = stage or names[-1]
-    search = stages.every[names.index(named)].sweep.spec.search
+    named = stage or stages.staged.stages[-1].name
+    search = stages.every[stages.staged.number_of(named)].sweep.spec.search
     if search.algorithm == "grid":
         rule = f"a grid has all its points, and this one has {search.trials}"
         raise InvalidInput(Problem(f"{name}/{named}", rule, "widen the space in its YAML and submit that"))

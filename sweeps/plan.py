@@ -1,13 +1,6 @@
-"""What a sweep will take, before anything is started: trials, pools, hours and dollars, and where each number is from.
+"""What a sweep will take, before anything is started: trials, pools, hours and dollars, and where each is from.
 
-The time of a trial on a pool, in seconds, is
-
-    startup + (steps × batch × tokens per row × 4 N + validations × rows × tokens per row × 2 N) / (speed × units)
-
-with N the base's parameters. A training token costs 2 N FLOPs forward and 2 N backward, because a frozen weight has no
-gradient of its own; a validation token costs the forward pass. Validation runs every ``train.validate_every`` steps and
-at the end, over a seventh of the train split (the 10 % beside the 70 %). ``units`` is ``parallel.gpus``; on a CPU pool
-a unit is a core.
+``sweeps/work.py`` has the arithmetic.
 """
 
 import datetime
@@ -22,13 +15,11 @@ from sweeps.design_points import planned_points
 from sweeps.facts import Pool
 from sweeps.judge_plan import JudgePlan, judge_plan
 from sweeps.metrics import BY_NAME
+from sweeps.reference_plan import ReferencePlan, reference_plan
 from sweeps.schema import StopEarly
 from sweeps.sweep import Sweep
 from sweeps.trial import Trial, num_steps
-
-TRAIN_FLOPS = 4  # per parameter and token of a frozen base: 2 forward, 2 backward
-FORWARD_FLOPS = 2
-VALIDATION_SHARE = 1 / 7  # rows of validation per row of training: 10 % and 70 % of the data
+from sweeps.work import Cost, trial_costs
 
 
 @dataclass(frozen=True)
@@ -77,7 +68,9 @@ class Limit:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep will take: training, and the judge. Evaluation, export and idle machines are not in it.
+    """What a sweep will take: training, the pass over its starts, and the judge.
+
+    Evaluation, export and idle machines are not in it.
 
     Attributes:
         name: Of the sweep.
@@ -93,6 +86,8 @@ class Plan:
         share: The expected share of the steps that are trained.
         wall_clock_h: Expected hours with the units that were given; None without them.
         budget: Each limit of the budget.
+        reference: What the losses of preference trials compare with; None for those of another method. It is charged to
+            no trial and held against no limit of trials: in ``wall_clock_h``, and not in ``gpu_hours`` and ``usd``.
         judge: What its judge will be asked; None without one. Not in ``usd``.
         sources: Where every number comes from, in words.
         notes: What a reader should know besides.
@@ -113,6 +108,7 @@ class Plan:
     share: float
     wall_clock_h: float | None
     budget: tuple[Limit, ...]
+    reference: ReferencePlan | None
     judge: JudgePlan | None
     sources: dict[str, str]
     notes: tuple[str, ...]
@@ -147,6 +143,7 @@ class Plan:
                 f"with early stopping about {self.expected_gpu_hours:.3g} {self.unit}-hours, ${self.expected_usd:.3g} "
                 f"({self.share:.0%} of the steps)"
             )
+        lines += [self.reference.line(self.unit)] if self.reference else []
         lines += self.judge.lines() if self.judge else []
         lines += [limit.line() for limit in self.budget]
         sources = {**self.sources, **(self.judge.sources if self.judge else {})}
@@ -154,54 +151,38 @@ class Plan:
         return [*lines, *self.notes]
 
 
-@dataclass(frozen=True)
-class _Cost:
-    """One trial on one pool, early stopping left out."""
-
-    pool: Pool
-    startup_h: float
-    work_h: float
-    units: int
-
-    @property
-    def hours(self) -> float:
-        return self.startup_h + self.work_h
-
-    @property
-    def usd(self) -> float:
-        return self.hours * self.units * self.pool.price.usd_per_hour
-
-    def expected_hours(self, share: float) -> float:
-        """A trial that is stopped has started all the same."""
-        return self.startup_h + share * self.work_h
-
-
-def plan(sweep: Sweep, units: Mapping[str, int] | None = None, today: datetime.date | None = None) -> Plan:
+def plan(
+    sweep: Sweep, units: Mapping[str, int] | None = None, today: datetime.date | None = None, adapters: int = 1
+) -> Plan:
     """Plan a sweep.
 
     Args:
         sweep: The sweep.
         units: GPUs (on a CPU pool, cores) that are there, by pool; without it no wall-clock time is given.
         today: Notes tell prices that are old by then.
+        adapters: From so many each trial may start, where these are yet to be chosen.
     """
     design = planned_points(sweep)
     costs = [trial_costs(sweep, trial) for trial in design.trials]
     trials = tuple(_trial_plan(trial, cost) for trial, cost in zip(design.trials, costs, strict=True))
     early = sweep.spec.early_stopping
-    trained = [cost for trial, cost in zip(design.trials, costs, strict=True) if refusal(sweep, trial) is None]
+    kept = [trial for trial in design.trials if refusal(sweep, trial) is None]
+    trained = [costs[trial.number] for trial in kept]
     num_trained = round(design.num_trials * len(trained) / len(costs))
     share = expected_share(sweep, early, max(1, num_trained)) if early else 1.0
     # Trials that a searcher will choose are taken to be like the known ones.
     factor = design.num_trials / len(trials)
     cheapest = [cost[0] for cost in costs]
     expected = [cost[0].expected_hours(share) * cost[0].units for cost in trained]
+    prices = (cost[0].pool.price.usd_per_hour for cost in trained)
+    reference = reference_plan(sweep, kept, adapters)
     gpu_hours = factor * sum(cost.hours * cost.units for cost in cheapest)
     usd = factor * sum(cost.usd for cost in cheapest)
-    prices = (cost[0].pool.price.usd_per_hour for cost in trained)
-    expected_usd = factor * sum(hours * price for hours, price in zip(expected, prices, strict=True))
-    wall_full = _wall_clock_h(sweep, costs, design.num_trials, 1.0, units)
-    wall = _wall_clock_h(sweep, trained, num_trained, share, units) if trained else 0.0
     expected_gpu_hours = factor * sum(expected)
+    expected_usd = factor * sum(hours * price for hours, price in zip(expected, prices, strict=True))
+    before_h = reference.hours if reference else 0.0
+    wall_full = _wall_clock_h(sweep, costs, design.num_trials, 1.0, units, before_h)
+    wall = _wall_clock_h(sweep, trained, num_trained, share, units, before_h) if trained else 0.0
     budget = sweep.spec.budget
     wall_limit_h = budget.wall_clock_s / 3600 if budget.wall_clock_s is not None else None
     limits = (
@@ -225,30 +206,14 @@ def plan(sweep: Sweep, units: Mapping[str, int] | None = None, today: datetime.d
         share=share * len(trained) / len(costs),
         wall_clock_h=wall,
         budget=tuple(limit for limit in limits if limit is not None),
+        reference=reference,
         judge=judge_plan(sweep, design.num_trials),
-        sources=_sources(sweep, early, share),
+        sources={**_sources(sweep, early, share), **(reference.sources if reference else {})},
         notes=(
             *_notes(sweep, design.exhausted, design.num_trials, len(costs), len(costs) - len(trained)),
             *(note for pool in sweep.pools if today and (note := pool.price.age_note(pool.name, today))),
         ),
     )
-
-
-def trial_costs(sweep: Sweep, trial: Trial) -> list[_Cost]:
-    """What a trial takes on each pool of the sweep, the cheapest first."""
-    facts, settings = sweep.facts, trial.settings
-    train = settings["train"]
-    units = max(1, int(settings.get("parallel", {}).get("gpus") or 1))
-    every = train.get("validate_every")
-    num_validations = math.ceil(trial.max_steps / every) if every else 1
-    train_tokens = trial.max_steps * train["batch_size"] * facts.tokens_per_row
-    validation_tokens = num_validations * math.ceil(facts.train_rows * VALIDATION_SHARE) * facts.tokens_per_row
-    flops = (TRAIN_FLOPS * train_tokens + FORWARD_FLOPS * validation_tokens) * facts.num_parameters
-    costs = [
-        _Cost(pool, pool.startup_s / 3600, flops / (pool.speed.achieved_tflops * 1e12 * units) / 3600, units)
-        for pool in sweep.pools
-    ]
-    return sorted(costs, key=lambda cost: (cost.usd, cost.hours))
 
 
 def expected_share(sweep: Sweep, early: StopEarly, num_trials: int) -> float:
@@ -286,7 +251,7 @@ def share_of_asha(early: StopEarly) -> float:
     return min(1.0, rungs[0] + sum(steps))
 
 
-def _trial_plan(trial: Trial, costs: Sequence[_Cost]) -> TrialPlan:
+def _trial_plan(trial: Trial, costs: Sequence[Cost]) -> TrialPlan:
     best = costs[0]
     return TrialPlan(
         number=trial.number,
@@ -302,9 +267,14 @@ def _trial_plan(trial: Trial, costs: Sequence[_Cost]) -> TrialPlan:
 
 
 def _wall_clock_h(
-    sweep: Sweep, costs: Sequence[Sequence[_Cost]], num_trials: int, share: float, units: Mapping[str, int] | None
+    sweep: Sweep,
+    costs: Sequence[Sequence[Cost]],
+    num_trials: int,
+    share: float,
+    units: Mapping[str, int] | None,
+    before_h: float,
 ) -> float | None:
-    """Hours until all trials are done, every pool that has room working at its own pace.
+    """Hours until all trials are done, every pool that has room working at its own pace after ``before_h``.
 
     A pool with s places and a mean of h hours a trial finishes s / h trials an hour; the places of all pools together
     are capped by ``concurrency``. It is never less than the shortest trial that fits.
@@ -325,7 +295,7 @@ def _wall_clock_h(
         return None
     if sweep.spec.concurrency is not None:
         rate *= min(1.0, sweep.spec.concurrency / places)
-    return max(num_trials / rate, shortest)
+    return before_h + max(num_trials / rate, shortest)
 
 
 def limit_of(name: str, limit: float | None, needed: float | None, expected: float | None) -> Limit | None:
@@ -354,7 +324,8 @@ def _sources(sweep: Sweep, early: StopEarly | None, share: float) -> dict[str, s
         "num_parameters": facts.sources.get("num_parameters", f"recipe {facts.name}"),
         "train_rows": facts.sources.get("train_rows", f"recipe {facts.name}"),
         "tokens_per_row": facts.sources.get("tokens_per_row", f"recipe {facts.name}"),
-        "validation": "a forward pass over train_rows / 7 rows, every train.validate_every steps and at the end",
+        "validation": "a forward pass over train_rows / 7 rows, or train.validation_rows where these are fewer, every "
+        "train.validate_every steps and at the end",
         "expected": "no trial is stopped for falling behind",
     }
     if early is not None:

@@ -87,13 +87,12 @@ def notes(sweep: Sweep) -> list[str]:
     """What a reader of the plan should know of a sweep of preference trials."""
     if sweep.settings.get("method") != "dpo":
         return []
-    told = ["the start's log-probabilities of all pairs are computed once, which is not in these numbers"]
     if keys := scaling_keys(sweep, "val/loss"):
         names = {" and ".join(sweep.spec.search.objectives): "the search", sweep.spec.objective[0]: "the champion"}
         rule = f"losses of trials that differ in {', '.join(keys)} are of different scales"
         by = ", ".join(f"{who} goes by {name}" for name, who in names.items())
-        told.append(f"{rule}: {'search and champion go by ' + next(iter(names)) if len(names) == 1 else by}")
-    return told
+        return [f"{rule}: {'search and champion go by ' + next(iter(names)) if len(names) == 1 else by}"]
+    return []
 
 
 _BY_ACCURACY: dict[str, str] = {"metric": ACCURACY, "mode": "max"}

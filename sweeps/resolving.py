@@ -12,7 +12,6 @@ from sweeps.facts import Pool, RecipeFacts
 from sweeps.grammar import quote
 from sweeps.loading import LoadedSpec
 from sweeps.metrics import BY_NAME
-from sweeps.plan import trial_costs
 from sweeps.preferring import check_preferences
 from sweeps.space import Report, Space, build_space, unknown_key
 from sweeps.starting import check_starts
@@ -20,6 +19,7 @@ from sweeps.sweep import Sweep
 from sweeps.syntax import coerce, number_hint, violation
 from sweeps.trial import make_trial
 from sweeps.values import thaw, with_values
+from sweeps.work import trial_costs
 
 _SAMPLE = 50  # points from which the cost of very many trials is estimated
 

@@ -22,7 +22,7 @@ class StagedPlan:
         total: Their trials, unit-hours and dollars, summed up.
         wall_clock_h: Of one stage after the other; None without the machines.
         budget: Each limit of the budget of all stages.
-        notes: What a reader should know besides.
+        start_notes: Of each stage that starts from another, what is not known of its start yet.
     """
 
     name: str
@@ -30,7 +30,7 @@ class StagedPlan:
     total: dict[str, float]
     wall_clock_h: float | None
     budget: tuple[Limit, ...]
-    notes: tuple[str, ...]
+    start_notes: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain values, as ``podium plan -o json`` prints it."""
@@ -40,7 +40,7 @@ class StagedPlan:
             "total": self.total,
             "wall_clock_h": self.wall_clock_h,
             "budget": [vars(limit) for limit in self.budget],
-            "notes": list(self.notes),
+            "notes": list(self.start_notes.values()),
         }
 
     def lines(self) -> Iterator[str]:
@@ -54,9 +54,12 @@ class StagedPlan:
         if total["expected_gpu_hours"] < total["gpu_hours"]:
             expected = f"{total['expected_gpu_hours']:.3g} {units}-hours, ${total['expected_usd']:.3g}"
             yield f"with early stopping about {expected}"
+        if passes := [made.reference for made in self.stages.values() if made.reference]:
+            hours, usd = sum(one.unit_hours for one in passes), sum(one.usd for one in passes)
+            yield f"and for the log-probabilities of their starts at most {hours:.3g} {units}-hours, ${usd:.3g}"
         for limit in self.budget:
             yield limit.line(" of all stages")
-        yield from self.notes
+        yield from self.start_notes.values()
 
 
 def staged_plan(
@@ -76,7 +79,10 @@ def staged_plan(
         budget: Of all of them together.
         units: As :func:`sweeps.plan.plan` takes it, and ``today``.
     """
-    plans = {stage: plan(sweep, units, today) for stage, sweep in sweeps.items()}
+    plans = {
+        stage: plan(sweep, units, today, adapters=starts[stage][1] if stage in starts else 1)
+        for stage, sweep in sweeps.items()
+    }
     total = {key: sum(getattr(made, key) for made in plans.values()) for key in _SUMMED}
     hours = [made.wall_clock_h for made in plans.values()]
     wall = None if None in hours else sum(hour for hour in hours if hour is not None)
@@ -85,8 +91,8 @@ def staged_plan(
         limit_of("usd", budget.usd, total["usd"], total["expected_usd"]),
         limit_of("wall_clock_h", budget.wall_clock_s and budget.wall_clock_s / 3600, wall, wall),
     ]
-    notes = [_note(stage, *start) for stage, start in starts.items()]
-    return StagedPlan(name, plans, total, wall, tuple(limit for limit in limits if limit), tuple(notes))
+    notes = {stage: _note(stage, *start) for stage, start in starts.items()}
+    return StagedPlan(name, plans, total, wall, tuple(limit for limit in limits if limit), notes)
 
 
 def _note(stage: str, source: str, top: int) -> str:

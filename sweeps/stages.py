@@ -93,6 +93,17 @@ class Staged:
     budget: Budget
     problems: tuple[Problem, ...] = field(default=())
 
+    def number_of(self, stage: str) -> int:
+        """The place of a stage among them.
+
+        Raises:
+            InvalidInput: There is none of this name.
+        """
+        names = [one.name for one in self.stages]
+        if stage not in names:
+            raise InvalidInput(Problem("--stage", f'{self.name} has no stage "{stage}"', nearest(stage, names)))
+        return names.index(stage)
+
     def error(self, *more: Problem) -> InvalidInput:
         """All problems, with some that the caller found, as one error to raise."""
         problems = sorted((*self.problems, *more), key=lambda problem: problem.line or 0)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from launchers.commands.options import Output
+from launchers.commands.options import Output, StageName
+from launchers.commands.staged import by_stage, heading, rows_by_stage
 from launchers.data_sources import Given, given, held_out_sides
 from launchers.output import Format, progress, say, show_csv, show_json, show_table
 
 if TYPE_CHECKING:
     from recipes.data.checking import Checked, Settings
+    from recipes.data.findings import Finding
     from recipes.data.held_out import HeldOut
     from recipes.data.lengths import Lengths
 
@@ -46,41 +48,60 @@ def check(
             metavar="DATA",
         ),
     ] = None,
+    stage: StageName = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Check rows before anything is trained on them. Changes nothing.
 
     Form, length, empty and repeated answers, near-duplicates, boilerplate, the base's chat template and what the loss
     looks at; of preference pairs also what gives the preferred answer away. A file of any length is read in bounded
-    memory. Exit code 2 where an error stands, 0 where only warnings do.
+    memory. Of a sweep in stages the rows of each are checked. Exit code 2 where an error stands, 0 where only warnings
+    do.
 
     [dim]podium data check rows.jsonl
     podium data check rows.parquet --base ./my-base --schema answer.schema.json
     podium data check sweeps/quickstart.yaml
+    podium data check sweeps/quickstart_sft_dpo.yaml --stage dpo
     podium data check pairs.jsonl --held-out split/dev.jsonl --held-out split/challenge.jsonl
     podium data check s3://my-bucket/rows.jsonl -o json[/]
     """
+    from launchers.stage_choice import stages_in
     from recipes.data.checking import check as run
 
-    with progress() as tell, given(data) as found:
-        tell("reading rows")
-        settings = _settings(found, base, schema, max_tokens, similarity)
-        seen = run(found.source, replace(settings, held_out=_held_out(held_out or [])), tell)
+    every: dict[str | None, Checked] = {}
+    prompts: HeldOut | None = None
+    for name in stages_in(data, stage):
+        with progress() as tell, given(data, name) as found:
+            tell("reading rows")
+            settings = _settings(found, base, schema, max_tokens, similarity)
+            prompts = _held_out(held_out or []) if prompts is None else prompts
+            every[name] = run(found.source, replace(settings, held_out=prompts), tell)
     if output is Format.JSON:
-        show_json(as_json(seen))
+        show_json(by_stage({name: as_json(seen) for name, seen in every.items()}))
     elif output is Format.CSV:
-        show_csv(_rows(seen), COLUMNS)
-    else:
-        _draw(seen)
-    errors = [one for one in seen.findings if one.level == "error"]
+        show_csv(*rows_by_stage({name: _rows(seen) for name, seen in every.items()}, COLUMNS))
+    for name, seen in every.items():
+        if output is Format.TABLE:
+            _draw(seen, heading(name))
+        _tell(seen, heading(name))
+    if any(_errors(seen) for seen in every.values()):
+        raise typer.Exit(2)
+
+
+def _errors(seen: "Checked") -> list["Finding"]:
+    return [one for one in seen.findings if one.level == "error"]
+
+
+def _tell(seen: "Checked", whose: str) -> None:
+    """The notes and the verdict."""
     if seen.base is None:
         say("note: tokens are estimated by characters; --base counts them, and looks at the template and the loss mask")
     elif seen.num_masked < seen.num_usable:
         say(f"note: the loss mask was looked at in {seen.num_masked:,} rows, drawn by their prompts")
-    if errors:
-        say(f"{len(errors)} error{'s' if len(errors) > 1 else ''}: not usable as it is")
-        raise typer.Exit(2)
-    say("no error stands" + (": look at the warnings" if seen.findings else ""))
+    if errors := _errors(seen):
+        say(f"{whose}{len(errors)} error{'s' if len(errors) > 1 else ''}: not usable as it is")
+    else:
+        say(f"{whose}no error stands" + (": look at the warnings" if seen.findings else ""))
 
 
 def _settings(
@@ -151,7 +172,7 @@ def _rows(seen: "Checked") -> list[dict[str, Any]]:
     return [as_row(one) for one in seen.findings]
 
 
-def _draw(seen: "Checked") -> None:
+def _draw(seen: "Checked", whose: str) -> None:
     lines = [
         ("rows", f"{seen.num_rows:,}" + (f", {seen.num_usable:,} usable" if seen.num_usable < seen.num_rows else "")),
         ("form", " · ".join(f"{form} {count:,}" for form, count in seen.forms.items()) or "–"),
@@ -165,7 +186,8 @@ def _draw(seen: "Checked") -> None:
         told = f"{about}median {lengths.median:,}, 95% at most {lengths.p95:,}, longest {lengths.longest:,}"
         limit = f"; the limit is {seen.max_tokens:,}" if seen.max_tokens else ""
         lines.append(("tokens of a row", f"{told} (line {lengths.longest_line}){limit}"))
-    show_table(Path(seen.source).name, [{"what": what, "seen": text} for what, text in lines], {"what": "", "seen": ""})
+    title = f"{whose}{Path(seen.source).name}"
+    show_table(title, [{"what": what, "seen": text} for what, text in lines], {"what": "", "seen": ""})
     if seen.lengths is not None:
         _histogram(seen.lengths, seen.max_tokens)
     if seen.findings:

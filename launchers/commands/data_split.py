@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from launchers.commands.data_check import Data, Similarity
-from launchers.commands.options import Output
+from launchers.commands.options import Output, StageName
 from launchers.data_sources import Given, given
 from launchers.output import Format, progress, say, show
 
@@ -46,6 +46,7 @@ def split(
             help="A folder of an earlier split: its rows stay on their sides where they can.", metavar="FOLDER"
         ),
     ] = None,
+    stage: StageName = None,
     format: Annotated[FileForm | None, typer.Option(help="Of the files; that of the rows by default.")] = None,
     output: Output = Format.TABLE,
 ) -> None:
@@ -56,13 +57,16 @@ def split(
 
     [dim]podium data split rows.jsonl --to splits
     podium data split rows.parquet --to s3://my-bucket/splits --group-field customer --seed 7
-    podium data split more.jsonl --to splits-2 --like splits[/]
+    podium data split more.jsonl --to splits-2 --like splits
+    podium data split sweeps/quickstart_sft_dpo.yaml --stage dpo --to splits[/]
     """
+    from launchers.stage_choice import one_stage
     from recipes.data import split_files
     from recipes.data.splitting import decide
 
+    meant = one_stage(data, stage, "DATA")
     split_files.refuse_existing(to)
-    with progress() as tell, given(data) as found:
+    with progress() as tell, given(data, meant) as found:
         tell("reading rows")
         settings = _settings(
             found, (train, validation, dev, challenge), seed, group_field, template_field, similarity, like

@@ -9,15 +9,18 @@ import typer
 
 from launchers import home
 from launchers.commands.init import refuse_missing
-from launchers.commands.options import Output
+from launchers.commands.options import Output, StageName
+from launchers.commands.staged import by_stage, heading, rows_by_stage
 from launchers.output import Format, progress, say, show_csv, show_json, show_table
 
 if TYPE_CHECKING:
+    from launchers.build import Built
     from recipes.data.constant_text import ConstantText
     from recipes.data.sharing import Saving, Sharing
     from recipes.schema import Base, Recipe
 
 DEMO_BASE = "builtin:tiny_commerce"
+OF_PAIRS = "of preference pairs, prompts with the preferred answers are counted; rejected ones come on top"
 QUOTED = 60  # characters of a constant text that the table shows
 WIDTH = 78  # of the bar
 
@@ -53,44 +56,59 @@ def stats(
         int | None, typer.Option(help="Rows of an optimizer step, instead of the recipe's.", min=1)
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the order of the rows, instead of the recipe's.", min=0)] = None,
+    stage: StageName = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Show what rows share, and how many tokens the packed engine's prefix trees save by it. Starts nothing.
 
     Also shown is what regrouping the rows of an epoch would save (`packed.regroup: true`), and what moving text that
-    all rows have, but after what differs, ahead of it would.
+    all rows have, but after what differs, ahead of it would. Of a sweep in stages the rows of each are looked at.
 
     [dim]podium data stats sweeps/quickstart.yaml
     podium data stats tickets.jsonl --base ./my-base --batch-size 16
-    podium data stats sweeps/commerce_sft.yaml --base ./nemotron -o json[/]
+    podium data stats sweeps/commerce_sft.yaml --base ./nemotron -o json
+    podium data stats sweeps/quickstart_sft_dpo.yaml --stage dpo[/]
     """
-    is_sweep = source.endswith((".yaml", ".yml"))
-    if not is_sweep:
-        refuse_missing(source)
     with progress() as tell:
         tell("reading the rows")
-        found = (_of_sweep if is_sweep else _of_rows)(source, base, batch_size, seed)
-        counted = _count(found, tell)
-    notes = [*found.notes, *_notes(found, counted)]
+        found = _sources(source, stage, base, batch_size, seed)
+        every = {name: (one, _count(one, tell)) for name, one in found.items()}
+    notes = {name: [*one.notes, *_notes(one, counted)] for name, (one, counted) in every.items()}
     if output is Format.JSON:
-        show_json(_content(found, counted, notes))
+        show_json(by_stage({name: _content(*one, notes[name]) for name, one in every.items()}))
     elif output is Format.CSV:
-        rows = [asdict(saving) for saving in counted.savings]
-        show_csv(rows, list(rows[0]))
-    else:
-        _draw(found, counted)
-    for note in notes:
-        say(f"note: {note}")
+        rows = {name: [asdict(saving) for saving in counted.savings] for name, (_, counted) in every.items()}
+        show_csv(*rows_by_stage(rows))
+    for name, one in every.items():
+        if output is Format.TABLE:
+            _draw(*one)
+        for note in notes[name]:
+            say(f"note: {heading(name)}{note}")
 
 
-def _of_sweep(path: str, base: str | None, batch_size: int | None, seed: int | None) -> _Source:
-    from launchers.build import build
+def _sources(
+    source: str, stage: str | None, base: str | None, batch_size: int | None, seed: int | None
+) -> dict[str | None, _Source]:
+    """By stage; what has none under None."""
+    from launchers.stage_choice import build_meant, is_sweep, refuse_stage
+
+    if is_sweep(source):
+        meant = build_meant(Path(source), stage)
+        return {name: _of_sweep(built, base, batch_size, seed) for name, built in meant.items()}
+    refuse_stage(source, stage)
+    refuse_missing(source)
+    return {None: _of_rows(source, base, batch_size, seed)}
+
+
+def _of_sweep(built: "Built", base: str | None, batch_size: int | None, seed: int | None) -> _Source:
     from recipes.compose import typed
     from recipes.schema import Base
 
-    built = build(Path(path))
     recipe = typed(built.sweep.settings)
     train, notes = recipe.train, []
+    whole = f"{built.place.sweep}/{built.place.name}" if built.place else built.sweep.spec.name
+    if recipe.method == "dpo":
+        notes.append(OF_PAIRS)
     size = batch_size or train.batch_size
     swept = [key for key in ("train.batch_size", "train.micro_batch_size") if key in built.sweep.space.dimensions]
     if swept and not batch_size:
@@ -101,7 +119,7 @@ def _of_sweep(path: str, base: str | None, batch_size: int | None, seed: int | N
         )
         notes.append(f"{' and '.join(swept)} {verb} shown")
     return _Source(
-        name=f"{built.sweep.spec.name}, training rows",
+        name=f"{whole}, training rows",
         conversations=[row["messages"] for row in built.rows.rows["train"]],
         base=recipe.base if base is None else Base(path=base),
         base_dir=built.base_dir if base is None else Path(),
@@ -129,7 +147,7 @@ def _of_rows(path: str, base: str | None, batch_size: int | None, seed: int | No
     size: int = batch_size or Train.model_fields["batch_size"].default
     notes = [f"no sweep was named: all rows are looked at, in batches of {size}, in the order of seed {seed or 0}"]
     if are_pairs:
-        notes.append("of preference pairs, prompts with the preferred answers are counted; rejected ones come on top")
+        notes.append(OF_PAIRS)
     if base is None:
         notes.append(f"tokens are those of {DEMO_BASE}, the demo's base; --base names yours")
     return _Source(

@@ -18,6 +18,7 @@ Overrides = Annotated[
         autocompletion=settings,
     ),
 ]
+StageName = Annotated[str | None, typer.Option(help="Of a sweep in stages, this one alone.", metavar="STAGE")]
 SweepName = Annotated[
     str | None,
     typer.Argument(

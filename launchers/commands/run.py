@@ -112,9 +112,9 @@ def extend(
     podium extend quickstart-sft-dpo --trials 4 --stage sft[/]
     """
     from launchers import home
+    from launchers.stage_choice import refuse_stage
     from launchers.submit import extended
     from launchers.walk import extended_stages
-    from sweeps.errors import InvalidInput, Problem
 
     whole = _whole(sweep)
     named = stage or (sweep.partition("/")[2] if sweep else None)
@@ -122,9 +122,7 @@ def extend(
         kept = stages.folder / "stages" / "sweep.yaml"
         _walk(stages, _submitting(kept, stages), detach=detach, output=output)
         return
-    if stage is not None:
-        rule = f"{whole} has no stages, but got {stage}"
-        raise InvalidInput(Problem("--stage", rule, f"`podium extend {whole} --trials {trials}`"))
+    refuse_stage(whole, stage, f"`podium extend {whole} --trials {trials}`")
     built = extended(sweep, trials)
 
     # In the background as the sweep that it is now: asking for five more twice would be ten.

@@ -1,10 +1,11 @@
-"""What ``status``, ``leaderboard`` and the end of ``submit`` show of a sweep in stages."""
+"""What commands show of a sweep in stages: of one that runs, and what they found in each stage of a YAML."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from launchers import home
 from launchers.output import Format, say, show
+from sweeps.staged_plan import first_columns
 from tracking.ledger import SweepState
 
 if TYPE_CHECKING:
@@ -89,6 +90,31 @@ def show_leaderboards(states: list[SweepState], output: Format) -> None:
         row["failed"] = "; ".join(row["failed"]) if output is Format.CSV else row["failed"]
     content = {"name": name, "stages": dict(zip(stages, boards, strict=True))}
     show(content, rows, {key: key for row in rows for key in row}, output, name)
+
+
+def by_stage(found: Mapping[str | None, Any]) -> Any:
+    """What ``-o json`` prints of something that was found of each stage; of a single one, that alone."""
+    return next(iter(found.values())) if len(found) == 1 else {"stages": dict(found)}
+
+
+def rows_by_stage(
+    found: Mapping[str | None, Sequence[dict[str, Any]]], columns: Sequence[str] = ()
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows and columns of one CSV of all stages, the stage first; of a single one, its rows as they are.
+
+    Args:
+        columns: Of the rows; by default every one that some of them have, in the order in which they first come.
+    """
+    if len(found) == 1:
+        rows = list(next(iter(found.values())))
+        return rows, list(columns) or first_columns(rows)
+    rows = [{"stage": name, **row} for name, of_stage in found.items() for row in of_stage]
+    return rows, ["stage", *columns] if columns else first_columns(rows)
+
+
+def heading(stage: str | None) -> str:
+    """What a line about a stage begins with; nothing of a sweep without stages."""
+    return "" if stage is None else f"{stage}: "
 
 
 def improvements(state: SweepState) -> Iterator[str]:

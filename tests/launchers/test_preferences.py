@@ -114,7 +114,11 @@ def test_a_plan_counts_both_answers_with_their_prompts(folder: Path) -> None:
     counted = sum(len(row.ids) for row in rows) / num_train
     assert tokens == pytest.approx(counted, rel=0.05)
     assert plan(found.sweep).num_trials == 4
-    assert "computed once, which is not in these numbers" in plan(found.sweep).notes[-1]
+    reference = plan(found.sweep).reference
+    assert reference is not None
+    validation = Pairs(paths["validation"], AutoTokenizer.from_pretrained(folder / "base"))
+    passed = sum(len(row.ids) for row in (*rows, *validation))
+    assert reference.tokens == pytest.approx(passed, rel=0.2), "so few rows are split by hash only about as asked"
 
 
 def test_a_plan_says_what_a_sweep_over_losses_goes_by(folder: Path) -> None:

@@ -3,9 +3,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from sweeps.facts import RecipeFacts
 from sweeps.plan import plan, share_of_asha
 from sweeps.schema import StopEarly
 from sweeps.spec import Sweep
@@ -15,9 +17,9 @@ Make = Callable[..., Sweep]
 SPACE = "space: {optimizer.lr: 'loguniform(1e-5, 1e-2)', lora.rank: 'choice(8, 16, 32)'}\n"
 
 
-def _hours(gpus: int = 1, tflops: float = 400, startup_s: float = 60, batch: int = 8) -> float:
+def _hours(gpus: int = 1, tflops: float = 400, startup_s: float = 60, batch: int = 8, validated: int = 100) -> float:
     train = 60 * batch * 400 * 4 * 4e6
-    validation = 3 * 100 * 400 * 2 * 4e6
+    validation = 3 * validated * 400 * 2 * 4e6
     return (startup_s + (train + validation) / (tflops * 1e12 * gpus)) / 3600
 
 
@@ -45,6 +47,16 @@ def test_more_gpus_take_less_time_but_not_less_start_up(make_sweep: Make) -> Non
     first = plan(make_sweep(SPACE + "pools: [h100]\nset: {parallel.gpus: 8}")).trials[0]
     assert first.hours == pytest.approx(_hours(gpus=8))
     assert first.unit_hours == pytest.approx(8 * _hours(gpus=8))
+
+
+@pytest.mark.parametrize(("rows", "validated"), [(None, 100), (40, 40), (5000, 100)])
+def test_no_more_rows_are_validated_than_there_are_or_the_recipe_wants(
+    make_sweep: Make, facts: RecipeFacts, rows: int | None, validated: int
+) -> None:
+    train = {**facts.settings["train"], "validation_rows": rows}
+    wanted = replace(facts, settings={**facts.settings, "train": train})
+    first = plan(make_sweep(SPACE + "pools: [h100]", wanted)).trials[0]
+    assert first.hours == pytest.approx(_hours(validated=validated))
 
 
 def test_a_cpu_pool_counts_cores(make_sweep: Make) -> None:

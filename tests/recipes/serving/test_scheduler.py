@@ -271,11 +271,11 @@ def test_keys_and_values_without_room_fail_the_new_answers_alone(models: Any, mo
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_scheduler_that_died_keeps_nobody_waiting(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: Any) -> Any:
+    def broken() -> Any:
         raise SystemExit
 
     with running(models) as scheduler:
-        monkeypatch.setattr(type(scheduler), "_admitted", broken)
+        monkeypatch.setattr(scheduler, "_admitted", broken)  # of this one: others of the process serve other tests
         until(lambda: not scheduler.is_alive)
         with pytest.raises(RuntimeError, match="shutting down"):
             ask(scheduler, "first", QUESTIONS[0]).answer()

@@ -70,11 +70,6 @@ def run(built: Built, *, retry: bool = False, stop: bool = False) -> tuple[Sweep
                 return state, state.code
 
 
-def submit(path: Path, overrides: Sequence[str], *, yes: bool = False) -> tuple[SweepState, int]:
-    """:func:`run` a sweep from its YAML."""
-    return run(build(path, overrides, yes=yes))
-
-
 def reopen(name: str | None, overrides: Sequence[str] = ()) -> Built:
     """A sweep as it was submitted last, read again from its run folder.
 

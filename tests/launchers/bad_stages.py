@@ -208,7 +208,7 @@ STAGES = (
         "stages.dpo.set.data.path=others.jsonl: row 4 of its train rows asks 'Where  is order 3?', which is in dev "
         "too, and 11 more of its rows",
         "all stages are judged on the first one's dev and challenge rows: take these out of the data",
-        _both(yaml(STAGED), file("others.jsonl", ROWS.replace("Where is", "Where  is"))),
+        _both(yaml(OTHER_SPLIT), file("others.jsonl", ROWS.replace("Where is", "Where  is"))),
     ),
     plan(
         "… or rows of a group that is held out",

@@ -122,5 +122,5 @@ def _feed_forward(module: Any, x: torch.Tensor) -> torch.Tensor:
 
 def _told(why: str) -> str:
     why = " ".join(why.split())[:300]
-    _log.warning("norms and gates are computed as transformers does: %s", why)
+    _log.warning("norms, gates and rotations are computed as transformers does: %s", why)
     return why

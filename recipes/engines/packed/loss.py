@@ -9,10 +9,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from recipes.engines.packed.memory import MAX_LOGITS
 from recipes.engines.packed.product import linear, padded, suits
-
-# Numbers of a slice of logits, in float32 64 and 512 MiB: to read the projection once for each takes a GPU longer.
-MAX_LOGITS = {"cpu": 1 << 24, "cuda": 1 << 27}
 
 
 def completion_losses(

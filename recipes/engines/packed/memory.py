@@ -16,6 +16,8 @@ GIB = 2**30
 USABLE = 0.9  # of what is free: the rest goes to the allocator's gaps and the libraries' workspaces
 NF4_BYTES = 0.516  # a weight: 4 bits, 8 for the scale of 64, 32 for that of 256 scales (Dettmers et al. 2023)
 STATE_BYTES = 12  # an adapter's number in float32: its weight and Adam's two moments
+# Numbers of a slice of logits, in float32 64 and 512 MiB: to read the projection once for each takes a GPU longer.
+MAX_LOGITS = {"cpu": 1 << 24, "cuda": 1 << 27}
 CHUNK_BYTES = 16  # the same beside its neighbours', and its gradient
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # from glibc's malloc.h
 WAY_OUT = (
@@ -58,7 +60,7 @@ class Shape:
     dense_mask: bool = False
     unpacked: int = 0
     recomputes: bool = True
-    logits: int = 1 << 24
+    logits: int = MAX_LOGITS["cpu"]
     fused: bool = False
 
 

@@ -10,7 +10,7 @@ import torch
 
 from recipes import bases, generation
 from recipes.engines import targets
-from recipes.engines.packed import attention, fused, loss, memory, product
+from recipes.engines.packed import attention, fused, memory, product
 from recipes.engines.packed.linear import PackedLinear
 from recipes.engines.packed.rows import Row
 from recipes.engines.packed.sparing import Sparing, places_of, spare_last_layer
@@ -265,7 +265,7 @@ class Network:
             dense_mask=not flexible and self.why_no_trees is None and not attention.has_kernels(self.device),
             unpacked=max((layer.in_features * layer.out_features for layer in packed), default=0),
             recomputes=bool(self.model.supports_gradient_checkpointing),
-            logits=loss.MAX_LOGITS[self.device.type],
+            logits=memory.MAX_LOGITS[self.device.type],
             fused=self._fused,
         )
 

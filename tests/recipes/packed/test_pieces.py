@@ -13,9 +13,9 @@ torch = pytest.importorskip("torch")
 
 @pytest.mark.parametrize("slices", [1 << 24, 64, 1])
 def test_losses_in_slices_are_the_cross_entropy(slices: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from recipes.engines.packed import loss
+    from recipes.engines.packed import loss, memory
 
-    monkeypatch.setitem(loss.MAX_LOGITS, "cpu", slices)
+    monkeypatch.setitem(memory.MAX_LOGITS, "cpu", slices)
     torch.manual_seed(0)
     hidden, head = torch.randn(9, 6, requires_grad=True), torch.randn(13, 6)
     targets, counts, weights = torch.randint(0, 13, (9,)), [4, 0, 5], [0.25, 1.0, 0.2]

@@ -261,6 +261,9 @@ def test_killed_in_either_stage_it_loses_nothing(tmp_path: Path, home: Path, mom
 
 def test_a_second_submit_follows_and_a_stop_lets_the_rest_train_nothing(tmp_path: Path) -> None:
     path = write(tmp_path, champion={"minimize": "val/loss"})  # however little was trained
+    sweep = yaml.safe_load(path.read_text())
+    sweep["stages"][0]["set"]["train.max_steps"] = 3000  # it still trains, however late the stop comes
+    path.write_text(yaml.safe_dump(sweep, sort_keys=False))
     with (tmp_path / "first.log").open("wb") as log:
         first = subprocess.Popen(
             command("submit", str(path)), cwd=ROOT, env=environment(tmp_path), stdout=log, stderr=log

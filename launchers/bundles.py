@@ -10,7 +10,7 @@ from analysis import manifest, store
 from analysis.champion import Choice, choose
 from launchers import home, targets
 from sweeps.errors import InvalidInput, NoChampion, PodiumError, Problem, ServiceUnreachable, VerificationFailed
-from tracking.ledger import SweepState
+from tracking.ledger import Ledger, SweepState
 
 Say = Callable[[str], None]
 
@@ -80,6 +80,25 @@ def make_bundle(
     return {**made, "kept": beside}
 
 
+def note_export(state: SweepState, made: dict[str, Any]) -> None:
+    """Write a bundle that was made outside of a session into the ledger, where ``exported`` finds it.
+
+    Args:
+        made: As ``make_bundle`` returns it.
+
+    Raises:
+        LedgerLocked: A session of the sweep runs.
+        LedgerBroken: The disk is full.
+        OSError: The run folder cannot be written.
+    """
+    before = [one for one in state.exports if one["trial"] == made["trial"]]
+    # Kept, or the next `podium submit` of the finished sweep would register the trial a second time.
+    noted = {**made, "registered": before[-1].get("registered") if before else None}
+    if noted not in before:
+        with Ledger(state.folder) as ledger:
+            ledger.append("export", export=noted)
+
+
 def exported(state: SweepState) -> Path:
     """The folder of a sweep's champion as it was exported last.
 
@@ -93,7 +112,7 @@ def exported(state: SweepState) -> Path:
     rule = "its champion is not exported on this machine" if champion else "it has no champion"
     way_out = f"`podium champion {state.name}` says why"
     if champion:
-        way_out = f"`podium export {state.name}` makes a bundle, and prints the folder to name in its place"
+        way_out = f"`podium export {state.name}` makes a bundle"
     raise InvalidInput(Problem(state.name, rule, way_out))
 
 

@@ -72,7 +72,8 @@ def export(
     """Export the champion (or another trial) as a bundle, and verify it there.
 
     A place that holds another bundle is refused. Without --to the bundle goes to champions/ in the home, under the
-    sweep's name, with a number where that is taken.
+    sweep's name, with a number where that is taken. Where the champion lies is noted in the sweep's ledger, so that
+    `podium serve` and `podium doctor` find it.
 
     [dim]podium export --to ./champion --merge
     podium export commerce-sft --to s3://models/champions/ --keep 2[/]
@@ -81,11 +82,13 @@ def export(
 
     from analysis.champion import choose
     from analysis.frame import open_sweep
-    from launchers.bundles import make_bundle
+    from launchers.bundles import make_bundle, note_export
     from launchers.targets import check_target
+    from tracking.ledger import LedgerBroken, LedgerLocked
 
     state = open_sweep(sweep, home.home())
     choice = choose(state)
+    champion = choice.champion
     if trial is not None:
         found = [one for one in state.trials.values() if one.is_meant(trial) and one.adapter]
         if len(found) != 1:
@@ -99,6 +102,11 @@ def export(
         check_target(to, state.name)
     target = to if to is not None else home.bundle_folder(state.name)
     made = make_bundle(state, choice, target, merge=merge, say=say, keep=keep, numbered=to is None)
+    if made["trial"] == champion:
+        try:
+            note_export(state, made)
+        except (LedgerLocked, LedgerBroken, OSError) as error:
+            say(f"the ledger does not have it, so `podium serve` wants its folder: {error}")
     print(made["to"])
 
 

@@ -91,10 +91,13 @@ def _write_samples(places: list[tuple[Path, Path]]) -> str:
 def bundles(state: SweepState) -> list[Finding]:
     """Every bundle that the sweep exported is what its manifest says."""
     findings: list[Finding] = []
-    places = dict.fromkeys(str(export["to"]) for export in state.exports)
-    for place in places:
+    places = {str(export["to"]): export["trial"] for export in state.exports}
+    there = {trial for place, trial in places.items() if Path(place).is_dir()}
+    for place, trial in places.items():
         if "://" in place:
             findings.append(not_checked(f"{place} is not on this machine", f"`podium verify {place}`"))
+        elif not Path(place).is_dir() and trial in there:
+            findings.append(not_checked(f"the bundle {place} is not there any more; another of the same trial is"))
         elif not Path(place).is_dir():
             way_out = f"`podium export {state.name}` makes it again"
             findings.append(warning(f"the bundle {place} is not there any more", way_out))

@@ -33,7 +33,7 @@ space:
   lora.rank: choice(4, 8, 16, 32)
 search: {{algorithm: random, trials: 20, seed: 0, start_at: default}}
 stop_early: {early}
-evaluate: {{metrics: [shopping], dev: 64, challenge: 8, latency: {{top: 0}}, stopped: false}}
+evaluate: {{metrics: [shopping], dev: 64, challenge: 24, latency: {{top: 0}}, stopped: false}}
 """
 CONDITIONS = {"sweep": SWEEP, "seconds": "wall, from nothing to the last trial's score"}
 

@@ -81,7 +81,7 @@ SERVING = (
     _serve(
         "Its champion was not exported",
         "small: its champion is not exported on this machine",
-        "`podium export small` makes a bundle, and prints the folder to name in its place",
+        "`podium export small` makes a bundle",
         "small",
         arrange=ledger(BEGIN, *ONE_TRIAL, END),
     ),

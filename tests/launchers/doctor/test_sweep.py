@@ -298,8 +298,15 @@ def test_a_bundle_that_was_changed_or_is_gone_is_told(home: Path) -> None:
     with (bundle / "items.jsonl").open("a") as file:
         file.write("{}\n")
     assert "items.jsonl was changed" in wrong(examine(folder))["bundles"]
+    elsewhere = shutil.copytree(bundle, home / "elsewhere")
     shutil.rmtree(bundle)
     assert "is not there any more" in wrong(examine(folder))["bundles"]
+    with Ledger(folder) as ledger:
+        made = {"to": str(elsewhere), "folder": str(elsewhere), "trial": read(folder).exports[-1]["trial"]}
+        ledger.append("export", export=made)
+    told = wrong(examine(folder))["bundles"]
+    assert "is not there any more" not in told, "another of the same trial is"
+    assert "items.jsonl was changed" in told
 
 
 def test_what_mlflow_has_no_copy_of_stays_failed_and_says_so(home: Path) -> None:

@@ -143,7 +143,7 @@ def test_an_edited_space_is_a_new_version(copied: Path, tmp_path: Path) -> None:
 def test_retry_takes_up_what_failed(tmp_path: Path, home: Path) -> None:
     folder = home / "runs" / "small"
     sweep = write_sweep(tmp_path, trials=3, more="retries: 0\n")
-    steps = ("set.train.max_steps=30", "set.train.validate_every=3")
+    steps = ("set.train.max_steps=60", "set.train.validate_every=3")
     process = start(home, "submit", str(sweep), *steps)
     wait_until(lambda: reported(folder) >= 2, 120, "reports")
     pid = wait_until(lambda: client(home), 30, "a client")
@@ -163,7 +163,7 @@ def test_retry_takes_up_what_failed(tmp_path: Path, home: Path) -> None:
     assert {trial.state for trial in state.trials.values()} == {State.DONE}
     nothing_twice(folder)
     steps_reported = [report["step"] for report in state.trials[failed[0].id].reports]
-    assert steps_reported == list(range(3, 31, 3)), "it went on from its last checkpoint"
+    assert steps_reported == list(range(3, 61, 3)), "it went on from its last checkpoint"
     assert "no trial of small has failed" in podium(home, "retry", "small").stderr
 
 

@@ -13,6 +13,7 @@ from recipes.data.splits import SplitRows, load
 from recipes.files import sha256_of
 from recipes.schema import Recipe
 from sweeps.errors import InvalidInput, NoChampion, Problem
+from sweeps.stages import whole_name
 from tracking.state import SweepState
 
 _GRADING = ("metrics", "gates", "forbidden", "schema", "judge")
@@ -80,8 +81,11 @@ def opened(where: str | None, trial: str | None = None, sweep: str | None = None
     """
     from analysis.frame import list_sweeps
 
-    is_place = where is not None and (objects.is_url(where) or "/" in where or Path(where).expanduser().is_dir())
-    if is_place and sweep is None and where not in list_sweeps(home.home()):
+    is_folder = where is not None and Path(where).expanduser().is_dir()
+    is_place = where is not None and (objects.is_url(where) or "/" in where or is_folder)
+    sweeps = list_sweeps(home.home())
+    is_sweep = where in sweeps or (where is not None and not is_folder and whole_name(where) in sweeps)  # or its stage
+    if is_place and sweep is None and not is_sweep:
         assert where is not None
         if trial is not None:
             raise InvalidInput(

@@ -19,7 +19,7 @@ from launchers.evaluation import item_of
 from recipes import adapters, bases
 from recipes.data.pair_audit import Audit, Measured
 from recipes.data.preferences import comparable, prompt_key, to_pair
-from recipes.data.rows import MAX_PROBLEMS, canonical, to_chat
+from recipes.data.rows import MAX_PROBLEMS, canonical, to_chat, unwritable
 from recipes.data.stream import read_rows
 from recipes.facts import count_tokens
 from recipes.sampling import Sampling
@@ -277,9 +277,13 @@ class Pairs:
         return self._model
 
     def _pair(self, row: Row, answers: Sequence[str], grades: Sequence[float | None]) -> Row | None:
-        graded = [(grade, text) for grade, text in zip(grades, answers, strict=True) if grade is not None and text]
+        graded = [
+            (grade, text)
+            for grade, text in zip(grades, answers, strict=True)
+            if grade is not None and text and not unwritable(text)
+        ]
         if len(graded) < 2:
-            self.made.without["fewer than two answers with a grade"] += 1
+            self.made.without["fewer than two answers with a grade that a row can hold"] += 1
             return None
         best, worst = max(grade for grade, _ in graded), min(grade for grade, _ in graded)
         if best == worst:

@@ -1,5 +1,6 @@
 """``podium data pairs``: preference pairs from the answers of a fine-tuned model."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,7 +87,7 @@ def pairs(
                 told = "; ".join(f"{why}: {count:,}" for why, count in making.made.without.most_common())
                 hint = "draw more answers (--samples), bolder ones (--temperature), or ask for less of a --margin"
                 raise InvalidInput(Problem("--margin", f"none of {len(found):,} prompts gave a pair ({told})", hint))
-    _tell(making.made, to, graded_by, output)
+    _tell(making.made, to, graded_by, answerer.recipe.data.seed, output)
 
 
 def refuse_existing(to: str) -> None:
@@ -123,7 +124,7 @@ def _refuse_ending(name: str) -> None:
         raise InvalidInput(Problem("--to", f"{name} is neither JSONL nor Parquet", "end it in .jsonl or .parquet"))
 
 
-def _tell(made: "Made", to: str, metric: str, output: Format) -> None:
+def _tell(made: "Made", to: str, metric: str, seed: int, output: Format) -> None:
     from recipes.data.pair_audit import Limits, findings
     from recipes.objects import is_url
 
@@ -162,8 +163,19 @@ def _tell(made: "Made", to: str, metric: str, output: Format) -> None:
     for finding in findings(made.measured, Limits()):
         say(f"{finding.level}: {finding.rule} ({finding.hint})")
     say(f"wrote {to}: {made.pairs:,} pairs")
-    path = to if is_url(to) else Path(to).expanduser().resolve()
-    say(f"a sweep learns from them with set: {{method: dpo, data.builtin: null, data.path: {path}}}")
+    say("a stage of method dpo after the sweep's own learns from them, judged on the sweep's dev and challenge rows:")
+    say(as_data(to if is_url(to) else str(Path(to).expanduser().resolve()), seed))
+
+
+def as_data(path: str, seed: int) -> str:
+    """What makes a recipe train on the pairs, as a line of a sweep's YAML.
+
+    Args:
+        path: Of the pairs.
+        seed: By which the sweep split its rows. With the same one all pairs would be on the side of its training rows.
+    """
+    shares = "data.train: 0.9, data.validation: 0.1, data.dev: 0, data.challenge: 0"
+    return f"set: {{data.builtin: null, data.path: {json.dumps(path)}, data.seed: {seed + 1}, {shares}}}"
 
 
 def _grades(grades: dict[float, int]) -> str:

@@ -16,6 +16,7 @@ from recipes import adapters, bases
 from recipes.objects import is_url
 from recipes.schema import Recipe
 from sweeps.errors import InvalidInput, Problem, VerificationFailed, nearest
+from sweeps.stages import whole_name
 from tracking.ledger import TrialState
 
 CHAMPION = "champion"  # under which the bundle's adapter is served
@@ -79,12 +80,14 @@ def opened(where: str | None, base: str | None = None) -> Iterator[Bundle]:
 
 def _folder(where: str | None) -> Path:
     """A folder as it is named, else the exported champion of the sweep of this name."""
-    from analysis.frame import open_sweep
+    from analysis.frame import list_sweeps, open_sweep
 
     if where is not None:
         path = Path(where).expanduser()
         if path.is_dir():
             return path.resolve()
+        if "/" in where and whole_name(where) in list_sweeps(home.home()):
+            return exported(open_sweep(where, home.home()))  # of a stage
         if "/" in where or not home.run_folder(where).is_dir():
             sweeps = sorted(one.name for one in home.home().glob("runs/*") if one.is_dir())
             hint = nearest(where, sweeps) if sweeps and "/" not in where else "give the folder of an exported champion"

@@ -11,7 +11,16 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from recipes.data.rows import HALF_PAIR, MAX_PROBLEMS, Method, canonical, checked_messages, is_pair, refusal, to_chat
+from recipes.data.rows import (
+    MAX_PROBLEMS,
+    Method,
+    canonical,
+    checked_messages,
+    is_pair,
+    refusal,
+    to_chat,
+    unwritable,
+)
 from sweeps.errors import InvalidInput, Problem
 
 PREFERRED, REJECTED = 0, 1
@@ -52,9 +61,8 @@ def to_pair(row: Any) -> dict[str, Any]:
         *prompt, last = checked_messages(row["messages"])
         chosen, rejected = last["content"], _answer(row["rejected"], "rejected")
     messages = checked_messages([*prompt, {"role": "assistant", "content": chosen}])
-    if HALF_PAIR.search(rejected) or "\x00" in rejected:
-        what = "a NUL byte" if "\x00" in rejected else "half of a surrogate pair"
-        raise BrokenRule(f"rejected holds {what}")
+    if held := unwritable(rejected):
+        raise BrokenRule(f"rejected holds {held}")
     if comparable(chosen) == comparable(rejected):
         same = "the same text" if chosen == rejected else "the same but for spaces and the order of keys"
         raise BrokenRule(f"chosen and rejected are {same}: {chosen[:40]!r}", "a pair needs two different answers")

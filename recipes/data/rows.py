@@ -81,17 +81,22 @@ def checked_messages(messages: Any) -> list[dict[str, str]]:
             raise ValueError(f"messages[{place}].content of a {role} must be text, got {type(content).__name__}")
         if content is None or content == "":
             raise ValueError(f"messages[{place}].content is empty")
-        if isinstance(content, str) and "\x00" in content:
-            raise ValueError(f"messages[{place}].content holds a NUL byte")
         text = canonical(content)
-        if HALF_PAIR.search(text):
-            raise ValueError(f"messages[{place}].content holds half of a surrogate pair")
+        if held := unwritable(text):
+            raise ValueError(f"messages[{place}].content holds {held}")
         out.append({"role": role, "content": text})
     if out[-1]["role"] != "assistant":
         raise ValueError(f"the last turn must be the assistant's, got {out[-1]['role']!r}")
     if not any(message["role"] == "user" for message in out):
         raise ValueError("there is no user's turn")
     return out
+
+
+def unwritable(text: str) -> str | None:
+    """What a text holds that no row may, in words; None where it may stand in one."""
+    if "\x00" in text:
+        return "a NUL byte"
+    return "half of a surrogate pair" if HALF_PAIR.search(text) else None
 
 
 def is_pair(row: Any) -> bool:

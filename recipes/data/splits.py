@@ -113,12 +113,14 @@ def split_rows(rows: list[dict[str, Any]], data: Data) -> SplitRows:
     if data.rows is not None:
         rows = rows[: data.rows]
     sides: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
-    for row in rows:
-        sides[_side(_group(row, data), data)].append(row)
+    groups = [_group(row, data) for row in rows]
+    for row, group in zip(rows, groups, strict=True):
+        sides[_side(group, data)].append(row)
     for split in SPLITS:
         if getattr(data, split) > 0 and not sides[split]:
-            rule = f"the {split} split is empty: {len(rows)} rows at a share of {getattr(data, split):g}"
-            raise InvalidInput(Problem(f"data.{split}", rule, "give more rows, or a larger share"))
+            counted = f"{len(rows)} rows in {len(set(groups))} groups at a share of {getattr(data, split):g}"
+            way_out = "give more rows, or a larger share; rows from one side of a split need another data.seed"
+            raise InvalidInput(Problem(f"data.{split}", f"the {split} split is empty: {counted}", way_out))
     return SplitRows(sides, _hashes(sides))
 
 

@@ -102,8 +102,8 @@ DATA = (
     plan(
         "Too few rows for the splits",
         (),
-        "data.validation: the validation split is empty: 3 rows at a share of 0.1",
-        "give more rows, or a larger share",
+        "data.validation: the validation split is empty: 3 rows in 3 groups at a share of 0.1",
+        "give more rows, or a larger share; rows from one side of a split need another data.seed",
         rows("".join(ROWS.splitlines(keepends=True)[:3])),
     ),
     plan(

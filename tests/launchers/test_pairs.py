@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from launchers import pairing
 from launchers.answerers import Answerer, opened
+from launchers.commands.pairs import as_data
 from launchers.pairing import Pairs, Settings, metric_of, prompts_of
 from recipes.data.preferences import checked_pairs, to_pair
+from recipes.data.splits import load
 from recipes.data.stream import read_rows
 from recipes.sampling import Sampling
-from recipes.schema import Recipe
+from recipes.schema import Data, Recipe
 from sweeps.errors import InvalidInput
 from tests.launchers.running import Finished, podium
 from tests.recipes.tiny import chat_rows, make_adapter, make_base, one_thread, tiny_settings
@@ -108,6 +111,29 @@ def test_who_is_interrupted_goes_on_and_gets_the_same(
     monkeypatch.setenv("PODIUM_HOME", str(home.parent / "other"))
     monkeypatch.setattr(pairing, "CHUNK", 7)
     assert made(tiny)[1] == pairs, "drawn anew in other batches"
+
+
+def test_a_stage_learns_from_them_with_what_the_command_prints(tiny: Answerer, home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(pair) + "\n" for pair in made(tiny, limit=80)[1]))
+    printed = yaml.safe_load(as_data(str(path), tiny.recipe.data.seed))["set"]
+    changes = {key.removeprefix("data."): value for key, value in printed.items()}
+    rows = load(Data.model_validate({**tiny.recipe.data.model_dump(), **changes}), tmp_path, method="dpo").rows
+    assert {split for split in rows if rows[split]} == {"train", "validation"}
+    assert sum(map(len, rows.values())) == len(path.read_text().splitlines())
+    with pytest.raises(InvalidInput, match="split is empty"):
+        load(tiny.recipe.data.model_copy(update={"path": str(path)}), tmp_path, method="dpo")
+
+
+def test_answers_that_no_row_can_hold_are_in_no_pair(tiny: Answerer, home: Path) -> None:
+    making = Pairs(tiny, HOW)
+    [row] = prompts_of(tiny, None)[0][:1]
+    broken, worse = "best\x00", "\ud83d worst"
+    pair = making._pair(row, [broken, "good", "bad", worse], [1.0, 0.9, 0.1, 0.0])
+    assert pair is not None
+    assert (pair["messages"][-1]["content"], pair["rejected"]) == ("good", "bad")
+    assert making._pair(row, [broken, "good", "", worse], [1.0, 0.9, 0.1, 0.0]) is None
+    assert making.made.without == {"fewer than two answers with a grade that a row can hold": 1}
 
 
 def test_margin_samples_and_seed_decide(tiny: Answerer, home: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from launchers.answerers import opened
+from launchers.serving.bundle import opened as opened_bundle
 from tests.chaos.kills import Moment, podium_dying, wait_until
 from tests.launchers.running import ROOT, command, environment, podium
 from tracking.ledger import State, SweepState, read
@@ -231,6 +233,23 @@ def test_a_second_submit_runs_nothing_and_a_changed_last_stage_only_itself(home:
     assert last.version == 2
     assert len(last.starts) == 1
     assert last.status == "DONE"
+
+
+def test_a_stage_by_its_name_answers_and_is_exported(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its champion can draw the pairs that a later stage learns from, and be served beside the last one's."""
+    first = read(home / NESTED)
+    assert first.champion is not None
+    monkeypatch.setenv("PODIUM_HOME", str(home))
+    with opened("staged/sft") as answerer:
+        assert answerer.adapter == first.folder / "trials" / first.champion["champion"] / "adapter"
+    run = podium(home, "export", "staged/sft")
+    assert run.returncode == 0, run.stderr
+    with opened_bundle("staged/sft") as bundle:
+        assert str(bundle.folder) == run.stdout.strip()
+        assert bundle.proof["trial"]["id"] == first.champion["champion"]
+    missing = podium(home, "serve", "staged/none")
+    assert missing.returncode == 2
+    assert 'staged has no stage "none"' in missing.stderr
 
 
 @pytest.mark.parametrize(

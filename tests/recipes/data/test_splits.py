@@ -175,5 +175,15 @@ def test_an_unknown_group_is_told_with_the_fields_that_there_are() -> None:
 def test_an_empty_split_is_told_with_its_share() -> None:
     with pytest.raises(InvalidInput) as caught:
         split(rows_of([1]))
-    assert "split is empty: 1 rows at a share of" in str(caught.value)
-    assert "(give more rows, or a larger share)" in str(caught.value)
+    assert "split is empty: 1 rows in 1 groups at a share of" in str(caught.value)
+    assert "(give more rows, or a larger share; " in str(caught.value)
+
+
+def test_rows_of_one_side_are_split_again_by_another_seed_alone() -> None:
+    """As pairs are that a model drew from a sweep's training prompts."""
+    side = split(rows_of(list(range(300)))).rows["train"]
+    with pytest.raises(InvalidInput, match=r"split is empty: \d+ rows in \d+ groups .*need another data\.seed"):
+        split(side)
+    again = split(side, seed=1).rows
+    assert all(again.values())
+    assert sum(map(len, again.values())) == len(side)

@@ -16,6 +16,11 @@ def folder_of(home: Path, name: str) -> Path:
     return home / "runs" / sweep / STAGES / stage if stage else home / "runs" / sweep
 
 
+def name_of(folder: Path) -> str:
+    """The name by which commands know a run folder; the other way round than :func:`folder_of`."""
+    return f"{folder.parents[1].name}/{folder.name}" if folder.parent.name == STAGES else folder.name
+
+
 def whole_of(folder: Path) -> dict[str, Any] | None:
     """What is kept of a staged sweep as a whole, given its run folder; None where it has no stages.
 

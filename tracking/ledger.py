@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from sweeps.errors import InvalidInput, PodiumError, Problem
+from tracking.folders import name_of
 from tracking.state import INCUMBENT, CostEntry, Evaluation, Session, State, SweepState, TrialState, Version
 
 __all__ = [
@@ -322,7 +323,8 @@ class Ledger:
         except OSError as error:
             self._cut_back_to(whole)
             what = f"{self.path} cannot be written: {error.strerror}"
-            way_out = f"mend that (`podium gc` frees space), then `podium resume {self.folder.name}` goes on"
+            sweep = name_of(self.folder).partition("/")[0]
+            way_out = f"mend that (`podium gc` frees space), then `podium resume {sweep}` goes on"
             raise LedgerBroken(f"{what}; {way_out}") from None
 
     def read(self) -> SweepState:

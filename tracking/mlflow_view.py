@@ -224,8 +224,15 @@ def _write_values(client: "MlflowClient", wanted: WantedRun, written: _Written, 
         client.delete_tag(written.run_id, key)
         del written.tags[key]
     now_ms = time.time_ns() // 1_000_000
+    # A run shows its latest value, and of values of one step and millisecond MLflow takes the highest: so a later
+    # evaluation of the same trial, which may be written in the same moment, has a later time.
     metrics = [
-        Metric(point.key, point.value, now_ms if point.time_ms is None else point.time_ms, point.step)
+        Metric(
+            point.key,
+            point.value,
+            now_ms + (point.ordinal or 0) if point.time_ms is None else point.time_ms,
+            point.step,
+        )
         for point in points.values()
     ]
     metrics += [Metric(key, value, now_ms, 0) for key, value in gauges.items()]

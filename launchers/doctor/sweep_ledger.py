@@ -9,6 +9,8 @@ from launchers.doctor.check import Check, Finding, failed, ok, warning
 from launchers.events import events
 from launchers.halt import Halt, settle
 from sweeps.errors import PodiumError
+from sweeps.stages import whole_name
+from tracking.folders import name_of
 from tracking.ledger import FILE_NAME, Ledger, State, SweepState, is_open, read
 
 INTERRUPTED = 130
@@ -24,7 +26,7 @@ def check(folder: Path) -> Check:
 
 def fix(folder: Path) -> str:
     """The command that mends this sweep, as a way out."""
-    return FIX.format(name=folder.name)
+    return FIX.format(name=name_of(folder))
 
 
 def few(things: list[str]) -> str:
@@ -58,7 +60,7 @@ def _driver(folder: Path, state: SweepState, running: bool) -> Finding:
         last = state.sessions[-1] if state.sessions else None
         who = f"process {last.pid} on {last.host}, last heard of {_at(last.last)}," if last else "its driver"
         says = f"the sweep has no end, but {who} is gone"
-        way_out = f"`podium resume {folder.name}` goes on, or {fix(folder)} closes it"
+        way_out = f"`podium resume {whole_name(name_of(folder))}` goes on, or {fix(folder)} closes it"
         return failed(says, way_out, lambda: close(folder))
     trials = len(state.every_trial)
     versions = f", {state.version} versions" if state.version > 1 else ""
@@ -122,4 +124,4 @@ def close(folder: Path) -> str:
         settle(ledger, halt)
         heard = {"at": state.sessions[-1].last} if state.sessions else {}
         ledger.append("end", status=halt.status, reason=halt.reason, code=INTERRUPTED, **heard)
-    return f"closed the sweep as INTERRUPTED; `podium resume {folder.name}` goes on from there"
+    return f"closed the sweep as INTERRUPTED; `podium resume {whole_name(name_of(folder))}` goes on from there"

@@ -235,6 +235,13 @@ def test_a_second_submit_runs_nothing_and_a_changed_last_stage_only_itself(home:
     assert last.status == "DONE"
 
 
+@pytest.mark.parametrize("name", ["staged", "staged/sft"])
+def test_everything_that_is_kept_of_either_stage_agrees(name: str, home: Path) -> None:
+    run = podium(home, "doctor", name)
+    assert run.returncode == 0, run.stdout
+    assert " failed" not in run.stdout
+
+
 def test_a_stage_by_its_name_answers_and_is_exported(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its champion can draw the pairs that a later stage learns from, and be served beside the last one's."""
     first = read(home / NESTED)

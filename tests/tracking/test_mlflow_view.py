@@ -99,6 +99,28 @@ def test_a_whole_sweep(whole_sweep: Driver, mlflow_home: Path) -> None:
     assert parent.info.artifact_uri.startswith((mlflow_home / "artifacts").as_uri())
 
 
+def test_of_several_evaluations_that_are_written_at_once_the_last_one_is_shown(
+    driver: Driver, mlflow_home: Path
+) -> None:
+    """A contender is judged on more and more items; what it got on few must not stay because it was higher."""
+    uri = default_uri(mlflow_home)
+    driver.begin()
+    trial = driver.trial(0)
+    scores = [3.5, 4.5, 4.25, 4.0]
+    for score in scores:
+        driver.evaluation(trial, quality__score=score)
+    driver.finish(trial)
+    MlflowView(uri).sync(driver.state())
+    run = runs_of(uri)["#0 t-aaaa"]
+    assert run.data.metrics["quality/score"] == 4.0
+    assert [value for _, value in history(uri, run, "quality/score")] == scores
+    driver.evaluation(trial, quality__score=3.75)
+    MlflowView(uri).sync(driver.state())
+    run = runs_of(uri)["#0 t-aaaa"]
+    assert run.data.metrics["quality/score"] == 3.75
+    assert [value for _, value in history(uri, run, "quality/score")] == [*scores, 3.75]
+
+
 def test_nothing_is_written_twice(whole_sweep: Driver, mlflow_home: Path) -> None:
     uri = default_uri(mlflow_home)
     state = whole_sweep.state()

@@ -189,12 +189,15 @@ def _count(source: _Source, tell: Callable[[str], None]) -> "Sharing":
 def _notes(source: _Source, counted: "Sharing") -> list[str]:
     """What to know of the numbers, and what to make of them."""
     from recipes.data.sharing import NUM_BATCHES
+    from recipes.engines.packed.tree import MIN_SHARED
 
     notes = []
     if counted.num_seen < counted.num_rows:
         notes.append(f"lengths are those of {counted.num_seen:,} rows, drawn with the seed")
     if any(saving.num_batches < saving.epoch_batches for saving in counted.savings):
         notes.append(f"of an epoch with more than {NUM_BATCHES} batches, the first {NUM_BATCHES} are counted")
+    if 0 < counted.lengths.shared < MIN_SHARED:
+        notes.append(f"a tree leaves fewer than {MIN_SHARED} shared tokens with each row: sharing them costs as much")
     recipe = source.recipe
     if recipe is not None and recipe.engine != "packed":
         notes.append(f"the sweep's engine is {recipe.engine}, which shares nothing; engine: packed does")

@@ -120,6 +120,16 @@ def test_preference_pairs_are_counted_with_their_preferred_answers(folder: Path)
     assert any("rejected ones come on top" in note for note in seen["notes"])
 
 
+@pytest.mark.parametrize(("words", "is_told"), [(1, True), (40, False)])
+def test_why_a_short_beginning_saves_nothing_is_told(folder: Path, words: int, is_told: bool) -> None:
+    rows = [{"prompt": f"{'please ' * words}{n} plus 1", "completion": str(n + 1)} for n in range(10, 40)]
+    (folder / "begins.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    seen = stats(folder / "begins.jsonl")
+    assert seen["tokens"]["shared"] > 0
+    assert (seen["savings"][0]["saving"] == 1) is is_told
+    assert any("leaves fewer than 16 shared tokens" in note for note in seen["notes"]) is is_told
+
+
 def test_what_keeps_a_sweep_from_saving_is_told(folder: Path) -> None:
     told = {}
     for name, change in {

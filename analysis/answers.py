@@ -61,8 +61,11 @@ def stored(state: SweepState, split: str) -> dict[str, Evaluation]:
     return found
 
 
-def find_arms(state: SweepState, asked: Sequence[str]) -> tuple[str, ...]:
+def find_arms(state: SweepState, asked: Sequence[str], where: str = WHERE) -> tuple[str, ...]:
     """The arms that are meant: trials by their number, their id or its beginning, the others by name.
+
+    Args:
+        where: What asks for them, for messages.
 
     Raises:
         InvalidInput: There is no such arm, or a beginning is that of several.
@@ -77,10 +80,10 @@ def find_arms(state: SweepState, asked: Sequence[str]) -> tuple[str, ...]:
         if len(meant) == 1:
             found += meant
         elif meant:
-            problems.append(Problem(WHERE, f'"{text}" may be any of {", ".join(meant)}', "give the whole id"))
+            problems.append(Problem(where, f'"{text}" may be any of {", ".join(meant)}', "give the whole id"))
         else:
             valid = [*others, *(str(trial.number) for trial in trials.values()), *trials]
-            problems.append(Problem(WHERE, f'no arm of {state.name} is called "{text}"', nearest(text, valid)))
+            problems.append(Problem(where, f'no arm of {state.name} is called "{text}"', nearest(text, valid)))
     if problems:
         raise InvalidInput(problems)
     return tuple(dict.fromkeys(found))

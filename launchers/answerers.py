@@ -121,7 +121,7 @@ def _of_sweep(name: str | None, trial: str | None) -> Answerer:
     from launchers.bundle_worker import answers_of, recipe_of
 
     state = open_sweep(name, home.home())
-    chosen = find_arms(state, [trial])[0] if trial is not None else choose(state).champion
+    chosen = find_arms(state, [trial], "--trial")[0] if trial is not None else choose(state).champion
     if chosen is None:
         raise NoChampion("\n".join(choose(state).why))
     found = state.trials.get(chosen)

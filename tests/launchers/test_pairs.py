@@ -248,7 +248,7 @@ def test_a_sweep_its_bundle_and_its_adapter_are_found(finished: Finished, monkey
     ("arguments", "told"),
     [
         (["smal"], 'no sweep is called "smal"'),
-        (["small", "--trial", "99"], 'no arm of small is called "99"'),
+        (["small", "--trial", "99"], '--trial: no arm of small is called "99"'),
         (["small", "--metric", "quality/scor"], 'did you mean "quality/score"?'),
         (["small", "--to", "HERE/no/pairs.jsonl"], "there is no folder"),
         (["small", "--to", "HERE/pairs.csv"], "pairs.csv is neither JSONL nor Parquet (end it in .jsonl or .parquet)"),

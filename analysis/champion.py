@@ -124,7 +124,7 @@ def order(state: SweepState, rule: Rule, verdicts: Mapping[str, Verdict]) -> lis
         cost, loss = metrics.get("cost/usd", math.inf), math.inf
         if name in metrics:
             loss = metrics[name] if side == "min" else -metrics[name]
-        num_items = max((one.n for one in trial.evaluations if one.split == "dev"), default=0) if in_rounds else 0
+        num_items = _num_dev_items(trial) if in_rounds else 0
         return not verdict.qualified, -num_items, badness, trial.stage is None, loss, cost, verdict.number
 
     return [verdict.trial for verdict in sorted(verdicts.values(), key=key)]
@@ -206,7 +206,13 @@ def _why(
     starts = f", {len(state.starts)} of them of an earlier stage" if state.starts else ""
     among = f"{len(ranking)} of {len(verdicts)} trials qualify{starts}"
     name = champion.named[0].upper() + champion.named[1:]
-    sentences = [f"{name} has the {word} {rule.metric}, {champion.objective:.6g}; {among}."]
+    on = _num_dev_items(state.trials[champion.trial])
+    if any(_goodness(rule, verdicts[trial]) > _goodness(rule, champion) for trial in ranking):
+        # Rounds of contenders: who was judged on fewer items was left behind on those, whatever it had there.
+        said = f"{name} came farthest, with {rule.metric} {champion.objective:.6g} on {on} dev items"
+    else:
+        said = f"{name} has the {word} {rule.metric}, {champion.objective:.6g}"
+    sentences = [f"{said}; {among}."]
     if rule.constraints:
         metrics = trial_metrics(state, state.trials[champion.trial])
         kept = [f"{constraint}, being {metrics[constraint.metric]:.6g}" for constraint in rule.constraints]
@@ -216,8 +222,14 @@ def _why(
         sentences.append(f"It ties with trial {others}; {_tie_break(state, ties)}.")
     elif len(ranking) > 1:
         second = verdicts[ranking[1]]
-        sentences.append(f"The runner-up is {second.named} with {second.objective:.6g}.")
+        fewer = _num_dev_items(state.trials[second.trial])
+        its = f" on {fewer} dev items" if fewer != on else ""
+        sentences.append(f"The runner-up is {second.named} with {second.objective:.6g}{its}.")
     return sentences
+
+
+def _num_dev_items(trial: TrialState) -> int:
+    return max((one.n for one in trial.evaluations if one.split == "dev"), default=0)
 
 
 def _tie_break(state: SweepState, ties: tuple[str, ...]) -> str:
@@ -278,7 +290,6 @@ def median_trial(state: SweepState, rule: Rule | None = None) -> str | None:
 
 
 def default_trial(state: SweepState) -> str | None:
-    """The trial that ran the recipe's own values: number 0 of a sweep that starts there."""
-    start_at = (state.spec.get("search") or {}).get("start_at", "default")
-    first = next((trial for trial in state.trials.values() if trial.number == 0), None)
-    return first.id if first is not None and start_at == "default" else None
+    """The trial that ran the recipe's own values; None where the sweep does not start there, or has not yet."""
+    default = state.facts.get("default_trial")
+    return default if default in state.drawn else None

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +76,17 @@ def challenge_scores(state: SweepState, metric: str, arms: Sequence[str]) -> dic
 
 
 def dev_scores(state: SweepState, metric: str) -> dict[str, Scores]:
-    """The dev scores of every trial whose items are there."""
+    """The dev scores of every trial whose items are there: of as many as the ledger counts, the first ones.
+
+    A round of contenders that was killed may have left scores of more items, which the ledger knows nothing of.
+    """
     found: dict[str, Scores] = {}
     for trial in state.trials:
         evaluation = _evaluation(state, trial, "dev")
         if evaluation is None or evaluation.metrics.get(metric) is None:
             continue
         if (items := _items(state, evaluation)).is_file():
-            found[trial] = read_scores(items, metric)
+            found[trial] = dict(islice(read_scores(items, metric).items(), evaluation.n))
     return found
 
 

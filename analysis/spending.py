@@ -28,7 +28,10 @@ from tracking.meters.cost import (
 from tracking.state import BASE, BASE_SCHEMA, DEFECTS, INCUMBENT
 
 _CALLED = {BASE: "base", BASE_SCHEMA: "base in the schema", INCUMBENT: "incumbent", DEFECTS: "planted defects"}
-POINT = "all that the sweep spent, machines and judge, over the points that its champion gained on the same items"
+POINT = (
+    "all that the sweep and the stages before it spent, machines and judge, over the points that its champion gained "
+)
+POINT += "on the same items"
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,12 @@ class Spending:
         return {**asdict(self), "point": POINT}
 
 
-def spending(state: SweepState, choice: Choice) -> Spending:
-    """Add up what a sweep's ledger has of its cost."""
+def spending(state: SweepState, choice: Choice, before: float = 0.0) -> Spending:
+    """Add up what a sweep's ledger has of its cost.
+
+    Args:
+        before: US$ that the stages before it have cost, without which its champion's points were not to be had.
+    """
     found = shares(state)
     pools = {name: shares(state, lambda entry, name=name: entry.pool == name) for name in _pools(state)}  # type: ignore[misc]
     pairwise = _compared(state)
@@ -123,7 +130,7 @@ def spending(state: SweepState, choice: Choice) -> Spending:
         metered.energy_j,
         metered.unit_s / worked if worked else 0.0,
         tuple(_parts(state, pairwise)),
-        tuple(_points(state, choice, usd)),
+        tuple(_points(state, choice, usd + before)),
         state.facts.get("plan"),
     )
 

@@ -124,13 +124,13 @@ def _of_sweep(name: str | None, trial: str | None) -> Answerer:
     chosen = find_arms(state, [trial], "--trial")[0] if trial is not None else choose(state).champion
     if chosen is None:
         raise NoChampion("\n".join(choose(state).why))
-    found = state.trials.get(chosen)
+    found = state.every_trial.get(chosen)
     if found is None or found.adapter is None:
         raise InvalidInput(Problem("--trial", f"{chosen} of {state.name} has no adapter", "name a trial that trained"))
     recipe = recipe_of(state, chosen)
     told = answers_of(state, recipe)
     return Answerer(
-        name=f"{state.name}, trial {found.number} ({chosen})",
+        name=f"{state.name}, {found.label} ({chosen})",
         recipe=recipe,
         adapter=state.folder / found.adapter,
         base_dir=Path(state.facts["base_dir"]),

@@ -84,7 +84,7 @@ def recipe_of(state: SweepState, trial: str) -> Recipe:
     """The resolved recipe of a trial, from its run folder."""
     from analysis.certificate import settings
 
-    found = settings(state.folder, state.trials[trial])
+    found = settings(state.folder, state.every_trial[trial])
     if found is None:
         rule = "the trial's settings are gone from the run folder"
         raise InvalidInput(Problem(str(state.folder / "trials" / trial / "trial.yaml"), rule))

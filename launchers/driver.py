@@ -115,11 +115,11 @@ def tune_trials(
             config["packs"] = packs.address(trial.id, running)
         return config
 
-    arms = Arms(built, ledger, paths)
+    arms, default = Arms(built, ledger, paths), spared(sweep)
 
     def hopeless(trial: TrialState) -> bool:
         """Whether a trial can no longer keep a constraint. The recipe's own values are always evaluated."""
-        if not spec.enforced or trial.number == spared(sweep):
+        if not spec.enforced or trial.id == default:
             return False
         return broken_for_good(spec.enforced, measured(ledger.read(), trial)) is not None
 

@@ -69,7 +69,7 @@ class Halving(FIFOScheduler):  # type: ignore[misc]
         rule: None where no trial is stopped for falling behind.
         constraints: A trial that has broken one of these for good is stopped.
         cost: What trials have cost so far.
-        spared: The number of a trial that is not stopped, though others are compared with it: the recipe's own values,
+        spared: The id of a trial that is not stopped, though others are compared with it: the recipe's own values,
             which the champion must beat fully trained.
 
     Attributes:
@@ -82,7 +82,7 @@ class Halving(FIFOScheduler):  # type: ignore[misc]
         rule: Rule | None,
         metric: str,
         mode: Mode,
-        spared: int | None = None,
+        spared: str | None = None,
         constraints: Sequence[Constraint] = (),
         cost: Cost = lambda trial, result: {},
     ) -> None:
@@ -104,7 +104,7 @@ class Halving(FIFOScheduler):  # type: ignore[misc]
         ours = self._search.trials[trial.trial_id]
         behind = self._take(ours.id, result)
         reason = broken_for_good(self._constraints, self._cost(trial, result)) or (BEHIND if behind else None)
-        if reason is None or ours.number == self._spared:
+        if reason is None or ours.id == self._spared:
             return str(TrialScheduler.CONTINUE)
         self.reasons[ours.id] = reason
         return str(TrialScheduler.STOP)

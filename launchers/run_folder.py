@@ -20,6 +20,7 @@ from recipes.bases import locate
 from recipes.data import splits
 from recipes.files import write_whole
 from recipes.schema import Recipe
+from sweeps.constraints import spared
 from sweeps.errors import InvalidInput, Problem
 from sweeps.plan import plan
 from tracking.ledger import FILE_NAME, FORMAT, Ledger
@@ -104,6 +105,7 @@ def sweep_event(built: Built, paths: dict[str, Path]) -> dict[str, Any]:
         },
         "pools": {pool.name: pool.model_dump(mode="json") for pool in built.pools},
         "plan": plan(sweep).foretold(),
+        "default_trial": spared(sweep),
         "serving": built.serving.model_dump(mode="json") if built.serving else None,
         "base_dir": str(built.base_dir),
         "overrides": list(built.overrides),

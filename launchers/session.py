@@ -175,7 +175,8 @@ def caught_up(ledger: Ledger) -> SweepState:
     state = ledger.read()
     _sync(view, state)
     last = state.exports[-1] if state.exports else None
-    if last is not None and last.get("registered") is None and Path(last["folder"]).is_dir():
+    is_registered = "/" not in state.name  # an earlier stage's champion is not
+    if is_registered and last is not None and last.get("registered") is None and Path(last["folder"]).is_dir():
         version = _register(state, last["trial"], view, Path(last["folder"]))
         if version is not None:
             ledger.append("export", export={**last, "registered": version})

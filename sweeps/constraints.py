@@ -15,7 +15,7 @@ from sweeps.facts import RecipeFacts
 from sweeps.metrics import BY_NAME
 from sweeps.schema import Constraint
 from sweeps.sweep import Sweep
-from sweeps.trial import Trial
+from sweeps.trial import Trial, make_trial
 
 
 def known_before(settings: Mapping[str, Any], facts: RecipeFacts) -> dict[str, float]:
@@ -59,15 +59,15 @@ def broken_for_good(constraints: Iterable[Constraint], metrics: Mapping[str, flo
 
 def refusal(sweep: Sweep, trial: Trial) -> str | None:
     """Why a trial is not even started: its settings alone break a constraint. None where it is."""
-    if trial.number == spared(sweep):
+    if trial.id == spared(sweep):
         return None
     broken = broken_for_good(sweep.spec.enforced, known_before(trial.settings, sweep.facts))
     return f"not started: {broken}" if broken else None
 
 
-def spared(sweep: Sweep) -> int | None:
-    """The number of the trial that is never stopped early: the recipe's own values, where the sweep starts there."""
-    return 0 if sweep.spec.search.start_at == "default" else None
+def spared(sweep: Sweep) -> str | None:
+    """The id of the trial that is never stopped early: the recipe's own values, where the sweep starts there."""
+    return make_trial(sweep, 0, {}).id if sweep.spec.search.start_at == "default" else None
 
 
 def violation(constraint: Constraint, value: float) -> float:

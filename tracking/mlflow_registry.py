@@ -1,6 +1,7 @@
 """The champion in MLflow's model registry."""
 
 import hashlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,8 @@ def register_champion(
             return str(known.version)
         run = client.get_run(run_id)
         # "runs:/…" of a plain folder cannot be registered; a logged model can.
-        model = client.create_logged_model(run.info.experiment_id, model_name, run_id, model_type="lora-adapter")
+        logged = re.sub(r"[^\w-]", "_", model_name)  # which may hold less than a registered model's name
+        model = client.create_logged_model(run.info.experiment_id, logged, run_id, model_type="lora-adapter")
         client.log_model_artifacts(model.model_id, str(folder))
         client.finalize_logged_model(model.model_id, "READY")
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])

@@ -35,7 +35,8 @@ __all__ = ["MlflowView", "SyncResult", "check", "connect", "default_uri"]
 EXPERIMENT = "podium"
 METRICS_PER_BATCH = 1000  # MLflow's own limits
 PARAMS_PER_BATCH = 100
-PASSING_TAGS = ("podium.reason", "podium.error", "podium.superseded")  # gone again when a trial goes on
+# Gone again when a trial goes on, or when a sweep has another version.
+PASSING_TAGS = ("podium.reason", "podium.error", "podium.superseded", "podium.champion")
 ARTIFACTS_TAG = "podium.artifacts"  # what was uploaded, one "fingerprint name" a line
 
 _log = logging.getLogger(__name__)

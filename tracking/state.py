@@ -1,6 +1,6 @@
 """What a ledger tells of a sweep: its versions and sessions, its trials, their evaluations, and what was spent."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -74,10 +74,6 @@ class TrialState:
         """What people call it: ``trial 3``, or ``trial 3 of sft`` where that stage has trained it."""
         return f"trial {self.number}" if self.stage is None else f"trial {self.stage_number} of {self.stage}"
 
-    def is_meant(self, word: str) -> bool:
-        """Whether people name it so: by the beginning of its id or its number; a start has no number here."""
-        return self.id.startswith(word) or (self.stage is None and str(self.number) == word)
-
     @property
     def title(self) -> str:
         """Its label at the beginning of a sentence."""
@@ -93,6 +89,17 @@ class TrialState:
             if evaluation.split != "challenge":
                 merged.update(evaluation.metrics)
         return merged
+
+
+def meant(trials: Iterable[TrialState], word: str) -> list[TrialState]:
+    """The trials that people name so: by id, by number, or by the beginning of the id, whatever comes first.
+
+    Numbers are of this stage: a start, which another one has trained, has none here.
+    """
+    every = list(trials)
+    found = [one for one in every if one.id == word]
+    found = found or [one for one in every if one.stage is None and str(one.number) == word]
+    return found or [one for one in every if word and one.id.startswith(word)]
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """``podium cost``: where a sweep's money went, and what serving its champion would cost."""
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +19,7 @@ from tracking.meters.cost import Kind, summary
 
 if TYPE_CHECKING:
     from analysis.spending import Point, Spending
+    from sweeps.pricing import Price
 
 _GLYPHS: dict[Kind, str] = {"training": "█", "evaluation": "▓", "retried": "▚", "failed": "▞", "idle": "░"}
 _STYLES = {"training": "blue", "evaluation": "green", "retried": "yellow", "failed": "red", "idle": "dim"}
@@ -50,13 +51,16 @@ def cost(
     from analysis.spending import repriced, spending
     from launchers.prices import read_prices
 
-    state, others = open_sweep(sweep, home.home()), _others(sweep)
+    state = open_sweep(sweep, home.home())
     if serving or traffic:
         show_serving(state, traffic or [], read_prices(prices) if prices else {}, output)
         return
     choice = choose(state)  # before other prices: they change the dollars and nothing else
-    state = repriced(state, read_prices(prices)) if prices else state
-    found = spending(state, choice)
+    listed = read_prices(prices) if prices else {}
+    state = repriced(state, listed) if prices else state
+    before = _before(state, listed)
+    others = {} if sweep is not None and "/" in sweep else before  # a stage that is named is shown by itself
+    found = spending(state, choice, sum(before.values()))
     rows = _shares(found)
     if output is Format.JSON:
         totals = {"cost/usd": found.usd, "cost/judge_usd": found.judge.usd}  # with comparisons
@@ -72,16 +76,19 @@ def cost(
             print(f"all stages: US$ {money(sum(others.values()) + found.usd)}")
 
 
-def _others(sweep: str | None) -> dict[str, float]:
-    """What the other stages of a sweep have cost, by name; nothing for a plain sweep, or where one stage is named."""
-    from analysis.frame import list_sweeps, open_sweep
-    from analysis.stages import stages_named
-    from tracking.meters.cost import summary
+def _before(state: SweepState, prices: "Mapping[str, Price]") -> dict[str, float]:
+    """What the stages before this one have cost, by name, at these prices where they have their pools."""
+    from analysis.spending import repriced
+    from analysis.stages import stages_of
 
-    name = sweep or next(iter(list_sweeps(home.home())), "")
-    own = open_sweep(name, home.home()).name
-    begun = [] if "/" in name else [stage.state for stage in stages_named(name, home.home()) if stage.state]
-    return {state.name: float(summary(state)["cost/usd"] or 0.0) for state in begun if state.name != own}
+    found: dict[str, float] = {}
+    for stage in stages_of(state):
+        if stage.state is None or stage.state.name == state.name:
+            break
+        has_price = prices.keys() & stage.state.facts.get("pools", {}).keys()
+        priced = repriced(stage.state, prices) if has_price else stage.state
+        found[priced.name] = float(summary(priced)["cost/usd"] or 0.0)
+    return found
 
 
 def _content(found: "Spending") -> dict[str, Any]:

@@ -85,12 +85,13 @@ def export(
     from launchers.bundles import make_bundle, note_export
     from launchers.targets import check_target
     from tracking.ledger import LedgerBroken, LedgerLocked
+    from tracking.state import meant
 
     state = open_sweep(sweep, home.home())
     choice = choose(state)
     champion = choice.champion
     if trial is not None:
-        found = [one for one in state.trials.values() if one.is_meant(trial) and one.adapter]
+        found = [one for one in meant(state.trials.values(), trial) if one.adapter]
         if len(found) != 1:
             raise InvalidInput(
                 Problem("--trial", f"{len(found)} trials with an adapter match {trial!r}", "give the whole id")

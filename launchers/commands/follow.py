@@ -14,6 +14,7 @@ from recipes.engines.protocol import LOG_NAME
 from sweeps.errors import InvalidInput, Problem, ServiceUnreachable
 from sweeps.stages import whole_name
 from tracking.ledger import FILE_NAME, State, SweepState, is_open, read
+from tracking.state import meant
 
 PORT = 5000
 FOLLOW_S = 0.3
@@ -44,7 +45,10 @@ def logs(
         return
     ordered = sorted(state.drawn.values(), key=lambda one: (one.state is State.FAILED, one.started or 0, one.number))
     if trial is not None:
-        ordered = [one for one in state.every_trial.values() if one.stage is None and one.is_meant(trial)]
+        ordered = meant((one for one in state.every_trial.values() if one.stage is None), trial)
+        if len(ordered) > 1:
+            few = ", ".join(f"{one.number} ({one.id})" for one in ordered)
+            raise InvalidInput(Problem("--trial", f"{trial!r} may be any of {few}", "give the whole id"))
     if not ordered and trial is None:
         if follow and is_open(state.folder):
             say(f"no trial of {state.name} has started yet: waiting for the first")

@@ -17,6 +17,7 @@ SPEC: dict[str, Any] = {
 }
 FACTS = {
     "base_identity": "hub:tiny@main",
+    "default_trial": "00ab34ef",
     "data_identity": "d" * 64,
     "price": {"cpu": {"usd_per_hour": 0.05, "date": "2026-11-09"}},
 }

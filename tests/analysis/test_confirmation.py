@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from analysis.champion import choose, choose_on_dev, confirmed
-from analysis.confirmation import dev_score, frozen_rule, outcome_of
+from analysis.confirmation import dev_score, dev_scores, frozen_rule, outcome_of
 from analysis.decision.outcome import Outcome
 from analysis.decision.rule import DecisionRule
 from analysis.plain import plain
@@ -172,4 +173,14 @@ def test_who_was_judged_on_more_items_is_first(tmp_path: Path) -> None:
     state = sweep(tmp_path, dev, {})
     assert choose_on_dev(state).ranking == ("lucky", "steady")
     state.spec = {**SPEC, "champion": {"maximize": "quality/score", "contenders": {"start": 2, "items": 60}}}
-    assert choose_on_dev(state).ranking == ("steady", "lucky")
+    choice = choose_on_dev(state)
+    assert choice.ranking == ("steady", "lucky")
+    assert choice.why[0].startswith("Trial 1 came farthest, with quality/score 4 on 60 dev items")
+    assert choice.why[-1] == "The runner-up is trial 0 with 4.55 on 20 dev items."
+
+
+def test_scores_that_the_ledger_does_not_count_are_left_out(tmp_path: Path) -> None:
+    """A round that was killed when its scores were on the disk already is judged again."""
+    state = sweep(tmp_path, {"a": scores(4.0, n=60), "b": scores(3.5, n=60)}, {})
+    state.trials["a"].evaluations[0] = replace(state.trials["a"].evaluations[0], n=20)
+    assert {arm: len(found) for arm, found in dev_scores(state, "quality/score").items()} == {"a": 20, "b": 60}

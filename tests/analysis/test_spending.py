@@ -56,6 +56,8 @@ def test_a_point_is_all_that_was_spent_over_what_was_gained(state: SweepState) -
     assert base.champion is not None
     assert base.other == 0.0
     assert base.usd_per_point == pytest.approx(found.usd / base.champion)
+    staged = next(point for point in spending(state, choice, before=2.0).points if point.against == "Base model")
+    assert staged.usd_per_point == pytest.approx((found.usd + 2.0) / base.champion), "as a later stage's champion"
 
 
 def test_a_point_that_was_not_gained_has_no_price(state: SweepState) -> None:

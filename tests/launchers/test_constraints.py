@@ -194,7 +194,7 @@ def test_a_trial_is_stopped_for_what_it_has_cost_and_says_so() -> None:
     def cost(trial: Any, result: dict[str, Any]) -> dict[str, float]:
         return {"cost/usd": spent.get(trial.trial_id, 0.0) + result["seconds"]}
 
-    scheduler = Halving(search, None, "val/loss", "min", 0, [COST], cost)
+    scheduler = Halving(search, None, "val/loss", "min", "ours-0", [COST], cost)
 
     def report(number: int, seconds: float) -> str:
         trial = SimpleNamespace(trial_id=f"tune-{number}")

@@ -33,7 +33,7 @@ reports = st.lists(st.tuples(st.integers(0, 5), st.floats(0.01, 10)), min_size=1
 class Stage:
     """A scheduler with trials that Tune knows as ``tune-N`` and we as ``ours-N``."""
 
-    def __init__(self, rule: Rule, mode: Mode = "min", session: int = 0, spared: int | None = None) -> None:
+    def __init__(self, rule: Rule, mode: Mode = "min", session: int = 0, spared: str | None = None) -> None:
         self.session = session
         known = {f"tune-{session}-{n}": SimpleNamespace(id=f"ours-{n}", number=n) for n in range(6)}
         search: Any = SimpleNamespace(trials=known)
@@ -131,7 +131,7 @@ def test_a_trial_that_came_to_its_end_counts_for_the_others() -> None:
 
 @given(reports)
 def test_the_default_recipe_is_spared_and_counts_all_the_same(told: list[tuple[int, float]]) -> None:
-    spared, plain = Stage(make_rule(StopEarly(), MAX_STEPS), spared=0), Stage(make_rule(StopEarly(), MAX_STEPS))
+    spared, plain = Stage(make_rule(StopEarly(), MAX_STEPS), spared="ours-0"), Stage(make_rule(StopEarly(), MAX_STEPS))
     for number, step, loss in with_steps(told):
         decided = plain.report(number, step, loss)
         assert spared.report(number, step, loss) == (TrialScheduler.CONTINUE if number == 0 else decided)

@@ -38,6 +38,8 @@ from tracking.meters.cost import summary
 from tracking.meters.judge.calibration import Label, match
 from tracking.meters.judge.judged import Judged
 from tracking.meters.judge.verdicts import Verdict
+from tracking.mlflow_runs import child_runs
+from tracking.state import meant
 
 SFT, DPO = "aaaaaaaaaaaa", "dddddddddddd"
 NAMES = ("sft", "dpo")
@@ -46,7 +48,8 @@ NAMES = ("sft", "dpo")
 def facts(stage: str, **more: Any) -> dict[str, Any]:
     rows = {split: {"rows": 9, "sha256": split * 3, "path": f"/x/{split}.jsonl"} for split in ("train", "validation")}
     within: dict[str, Any] = {"sweep": "shop", "name": stage, "names": list(NAMES), "source": None, "budget": {}}
-    return {"stage": within, "data": rows, "data_identity": "d" * 64, "code_commit": "c" * 12, "overrides": [], **more}
+    told = {"stage": within, "data": rows, "data_identity": "d" * 64, "code_commit": "c" * 12, "overrides": []}
+    return {**told, "default_trial": DPO, **more}
 
 
 def begin(ledger: Ledger, name: str, stage: str, method: str = "sft") -> None:
@@ -288,9 +291,9 @@ def test_a_start_is_no_trial_of_the_sweep(last: Callable[..., SweepState]) -> No
     told = summary_of(state)
     assert (told["num_trials"], told["states"]) == (1, {"DONE": 1})
     start, own = state.trials[SFT], state.trials[DPO]
-    assert start.is_meant(SFT[:4])
-    assert not start.is_meant(str(start.number))
-    assert own.is_meant("0")
+    assert meant(state.trials.values(), SFT[:4]) == [start]
+    assert meant(state.trials.values(), str(start.number)) == []
+    assert meant(state.trials.values(), "0") == [own]
     with pytest.raises(InvalidInput, match=rf"no trial '-1' in shop \(there are 0 \({DPO}\)\)"):
         logs("shop", "-1")
 
@@ -311,6 +314,8 @@ def test_a_start_is_served_and_labelled_by_what_it_is_elsewhere(last: Callable[.
     assert own.arm == DPO
     with pytest.raises(InvalidInput, match="the judge has scored no such arm: -1"):
         match([Label("1", "-1", 4.0, 2)], answers, state, "labels.csv")
+    runs = {run.tag[1]: run for run in child_runs(state)}
+    assert {key: runs[key].params["trial"] for key in (SFT, DPO)} == {SFT: "1", DPO: "0"}
 
 
 def whole(home: Path, *stages: dict[str, Any]) -> None:

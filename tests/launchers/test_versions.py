@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
+from analysis.champion import default_trial
 from launchers.agenda import make_agenda
 from launchers.build import Built, build
 from launchers.run_folder import prepare
 from launchers.search import DistinctSearch
 from launchers.slots import Slots
 from launchers.staging import Stages, build_stages
-from sweeps.constraints import refusal
+from sweeps.constraints import refusal, spared
 from sweeps.design_points import planned_points
 from sweeps.trial import Trial, make_trial
 from tests.launchers.bad_incumbent import adapter
@@ -148,6 +149,23 @@ def test_more_trials_keep_all_that_were_run(tmp_path: Path) -> None:
     assert state.versions[-1].changes == ("search.trials: 8 → 11",)
     assert [trial.version for trial in state.every_trial.values()] == [1] * 8 + [2] * 3
     assert state.history == {}
+
+
+def test_the_recipes_own_values_are_known_in_every_version(tmp_path: Path) -> None:
+    folder, found = tmp_path / "run", []
+    for inputs in ("", ", lora.alpha: 48"):  # of which nothing is kept
+        built = sweep(tmp_path, inputs=inputs)
+        session(built, folder)
+        state = read(folder)
+        default = default_trial(state)
+        assert default == spared(built.sweep)
+        assert default is not None
+        assert state.trials[default].values == built.sweep.space.complete(built.sweep.space.default_values())
+        found.append((default, state.trials[default].number))
+    (first, zero), (second, later) = found
+    assert first != second
+    assert zero == 0 < later
+    assert first in read(folder).history
 
 
 def test_a_narrower_space_keeps_the_trials_inside_it(tmp_path: Path) -> None:

@@ -121,6 +121,16 @@ def test_of_several_evaluations_that_are_written_at_once_the_last_one_is_shown(
     assert [value for _, value in history(uri, run, "quality/score")] == [*scores, 3.75]
 
 
+def test_a_champion_that_is_none_any_more_is_not_shown(whole_sweep: Driver, mlflow_home: Path) -> None:
+    view = MlflowView(default_uri(mlflow_home))
+    state = whole_sweep.state()
+    view.sync(state)
+    assert runs_of(view.tracking_uri)["shoes"].data.tags["podium.champion"] == "t-aaaa"
+    state.champion = None
+    view.sync(state)
+    assert "podium.champion" not in runs_of(view.tracking_uri)["shoes"].data.tags
+
+
 def test_nothing_is_written_twice(whole_sweep: Driver, mlflow_home: Path) -> None:
     uri = default_uri(mlflow_home)
     state = whole_sweep.state()
@@ -259,6 +269,9 @@ def test_the_champion_is_registered(
     version = connect(uri).get_model_version_by_alias("shoes", "champion")
     assert (str(version.version), version.run_id) == ("2", run_id)
     assert connect(uri).get_model_version("shoes", "1").tags["sweep"] == "shoes"
+    dotted = "qwen2.5-shoes"  # a name of ours that MLflow takes for a registered model, and not for a logged one
+    assert register_champion(uri, bundle, run_id, dotted) == "1"
+    assert connect(uri).get_model_version_by_alias(dotted, "champion").run_id == run_id
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)  # as a user fetches it
     got = mlflow.artifacts.download_artifacts("models:/shoes@champion", dst_path=str(tmp_path / "got"))
     assert Path(got, "champion.json").read_text() == '{"trial": "t-aaaa", "again": true}'

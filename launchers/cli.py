@@ -4,6 +4,7 @@ Heavy imports happen inside the commands that need them, so that ``--help``, ``p
 load none of torch, transformers, ray and mlflow.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -107,6 +108,8 @@ def check_rooms() -> None:
 def main() -> None:
     """The entry point: our errors become a sentence and an exit code, never a traceback."""
     check_rooms()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr does by itself: what is quoted may have no encoding
+        sys.stdout.reconfigure(errors="backslashreplace")
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is loaded, here or in what is started from here
     try:
         app()

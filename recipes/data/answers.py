@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from recipes.data.findings import Finding, Tallies
+from recipes.data.jsonl import strict_json
 from recipes.data.words import WORD, Hashes, Messages, are_own, hashes
 from sweeps.errors import InvalidInput, Problem
 
@@ -102,7 +103,7 @@ def as_json(text: str) -> Any:
     if text.lstrip()[:1] not in ("{", "["):
         return None
     try:
-        value = json.loads(text)
+        value = strict_json(text)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict | list) else None

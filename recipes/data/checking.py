@@ -24,7 +24,7 @@ from recipes.data.held_out import HeldOut
 from recipes.data.lengths import Lengths, lengths_of, too_long
 from recipes.data.links import Columns, components, near_links
 from recipes.data.looks import Fields, First, Sample, Second, common_form, look_again, look_at
-from recipes.data.rows import is_pair
+from recipes.data.rows import is_half, is_pair
 from recipes.data.signatures import BAND_ROWS, Compared, Store, band_rows
 from recipes.data.splitting import MARGIN, MOST_ACROSS, THRESHOLD, word_for_word
 from recipes.data.stream import Chunk, Source
@@ -240,11 +240,6 @@ def form_of(row: Any) -> Form | None:
     return "prompt and completion" if {"prompt", "question"} & row.keys() else None
 
 
-def is_half(row: dict[str, Any]) -> bool:
-    """Whether a row has one ranked response of a pair, the other of which stands in another row."""
-    return "rank" in row and "responses" not in row and "chosen" not in row
-
-
 def _num_tokens(tokenizer: Any, text: str) -> int:
     return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
@@ -315,7 +310,9 @@ def _second(
             gendered.merge(tallies)
             seen += found.templates.size
             tell(f"signing prompts, {seen:,} of {len(columns):,}")
-        near = near_links(columns, store.read(), columns.exact_links(), settings.threshold - MARGIN, Compared(), tell)
+        # Pairs of one prompt are no news; those of one conversation are.
+        same = {"prompt": columns.exact_links()["prompt"]}
+        near = near_links(columns, store.read(), same, settings.threshold - MARGIN, Compared(), tell)
     is_measured = near[0].size <= MOST_ACROSS
     if is_measured:
         tell("comparing prompts word for word")

@@ -1,6 +1,7 @@
 """JSONL line by line: a file of any length in the memory of one line, and in words what makes a line unreadable."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def parse(line: Line, source: str) -> Any:
         rule = f"{source} is not UTF-8: byte {line.start + error.start} is {byte:#04x}, in line {line.number}"
         raise InvalidInput(Problem("data.path", rule, "convert it with `iconv -t UTF-8`")) from None
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return strict_json(text)
     except (ValueError, RecursionError) as error:
         return _not_json(source, line, text, error)
 
@@ -112,8 +113,25 @@ def refuse_missing(path: Path, where: str = "data.path") -> None:
         raise InvalidInput(Problem(where, f"no such file: {path}", f"a relative path is taken from {base}"))
 
 
+def strict_json(text: str) -> Any:
+    """The value of a JSON text, by the letter: what Python reads beyond that no other parser takes.
+
+    Raises:
+        ValueError: It is no JSON, or has NaN, an infinity, or a number that is as large as one.
+        RecursionError: It is nested too deeply.
+    """
+    return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+
+
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON value, write null")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:NEAR]} is larger than any number can be")
+    return value
 
 
 def _not_json(source: str, line: Line, text: str, error: Exception) -> Problem:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recipes.data.preferences import BrokenRule, prompt_key, to_pair
-from recipes.data.rows import CONVERSATION, canonical, is_pair, to_chat
+from recipes.data.rows import CONVERSATION, canonical, is_half, is_pair, to_chat
 from recipes.data.signatures import BAND_ROWS, Bands, Signatures, sign
 from recipes.data.stream import Chunk
 from recipes.data.templates import TABLE_BITS, Counts, slots_of, template
@@ -88,7 +88,7 @@ def common_form(row: Any) -> dict[str, Any]:
     """
     if not is_pair(row):
         return to_chat(row)
-    if "rank" in row and "responses" not in row and "chosen" not in row:
+    if is_half(row):
         raise BrokenRule("half of a preference pair: it has one ranked response", "put both into one row's responses")
     return to_pair(row)
 

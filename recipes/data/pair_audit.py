@@ -12,6 +12,7 @@ Prompts, not pairs, are drawn for the intervals: pairs of one prompt are alike.
 """
 
 import math
+import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -25,7 +26,7 @@ from recipes.data.rows import canonical
 from sweeps.errors import Problem
 
 NUM_DRAWS = 400
-MAX_AUDITED = 20_000  # pairs, the first ones: more would tell nothing new
+MAX_AUDITED = 20_000  # pairs; of more, as many drawn at random: files are sorted and joined, so not the first ones
 FEW_LEVELS = 12  # a number with no more different values is compared value by value, another by thresholds
 Z95 = 1.959964
 _Numbers = NDArray[np.float64]
@@ -184,7 +185,7 @@ def _way_out(one: Measured) -> str:
 
 
 class Audit:
-    """Collects the numbers of pairs, 24 bytes a number and pair.
+    """Collects the numbers of pairs, of ``MAX_AUDITED`` at most: of more it draws as many, each as likely as any other.
 
     Args:
         count_tokens: As :func:`check_pairs` takes it.
@@ -195,25 +196,32 @@ class Audit:
         if count_tokens is not None:
             self._of["tokens"] = lambda text: float(count_tokens(text))
         self._of["items"] = num_items
-        self._numbers: dict[str, list[tuple[int, float, float]]] = {name: [] for name in self._of}
-        self._prompts: dict[int, int] = {}
+        self._sample: list[tuple[int, dict[str, tuple[float, float]]]] = []  # prompt, and each number of both answers
+        self._random = random.Random(0)
         self._num = 0
 
     def add(self, pair: Mapping[str, Any]) -> None:
-        """Take a pair in the common form; past the first ``MAX_AUDITED`` they are passed over."""
+        """Take a pair in the common form."""
         self._num += 1
-        if self._num > MAX_AUDITED:
+        place = self._num - 1 if self._num <= MAX_AUDITED else self._random.randrange(self._num)
+        if place >= MAX_AUDITED:
             return
-        prompt = self._prompts.setdefault(hash(canonical(pair["messages"][:-1])), len(self._prompts))
         chosen, rejected = pair["messages"][-1]["content"], pair["rejected"]
+        numbers = {}
         for name, number in self._of.items():
             first, second = number(chosen), number(rejected)
             if first is not None and second is not None:
-                self._numbers[name].append((prompt, first, second))
+                numbers[name] = (first, second)
+        self._sample[place : place + 1] = [(hash(canonical(pair["messages"][:-1])), numbers)]
 
     def result(self) -> tuple[Measured, ...]:
         """Each number that some pair has in both of its answers."""
-        return tuple(_measure(name, np.array(rows)) for name, rows in self._numbers.items() if rows)
+        prompts = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompt for prompt, _ in self._sample))}
+        every = {
+            name: [(prompts[prompt], *numbers[name]) for prompt, numbers in self._sample if name in numbers]
+            for name in self._of
+        }
+        return tuple(_measure(name, np.array(rows)) for name, rows in every.items() if rows)
 
 
 def num_items(text: str) -> float | None:

@@ -16,6 +16,7 @@ from recipes.data.rows import (
     Method,
     canonical,
     checked_messages,
+    is_half,
     is_pair,
     refusal,
     to_chat,
@@ -296,7 +297,7 @@ class _Halves:
 
     def take(self, row: Any, line: int) -> Any:
         """The row itself where it is whole, the two together where it is the second, None where it is the first."""
-        if not (isinstance(row, dict) and "rank" in row and "responses" not in row and "chosen" not in row):
+        if not (isinstance(row, dict) and is_half(row)):
             return row
         key = next((key for key in _ANSWER_KEYS if key in row), None)
         if key is None:

@@ -7,7 +7,7 @@ an object or a list; it is serialised canonically.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from recipes.data.jsonl import read_jsonl as read_jsonl
@@ -106,6 +106,11 @@ def is_pair(row: Any) -> bool:
     ranked = "rank" in row and ("response" in row or "content" in row)
     answered = "messages" in row and isinstance(row.get("rejected"), str | list | dict)
     return "chosen" in row or "responses" in row or ranked or answered
+
+
+def is_half(row: Mapping[str, Any]) -> bool:
+    """Whether a row has one ranked response of a pair, the other of which stands in another row."""
+    return "rank" in row and not row.keys() & {"responses", "chosen", "rejected"}
 
 
 def refusal(row: Any, method: Method, source: str, line: int) -> Problem | None:

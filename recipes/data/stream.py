@@ -182,6 +182,9 @@ class RowWriter:
         to: A path, or ``s3://bucket/key``.
         schema: Of a Parquet file, as :func:`recipes.data.tabular.schema_of` gives it; without it all rows decide, which
             lie on the disk as lines until the last is there.
+
+    Raises:
+        InvalidInput: It cannot be written there.
     """
 
     def __init__(self, to: str | Path, schema: Any = None) -> None:
@@ -189,9 +192,13 @@ class RowWriter:
         self._scratch = tempfile.TemporaryDirectory() if self._place is not None else None
         name = str(to).rsplit("/", 1)[-1]
         self._path = Path(self._scratch.name) / name if self._scratch else Path(to).expanduser()
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._draft = self._path.with_name(f".{name}.part")
         self._is_table = name.endswith(".parquet")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._draft.open("wb").close()  # a table's file is opened with its first rows, which may be a long work
+        except OSError as error:
+            raise InvalidInput(Problem("--to", f"{to} cannot be written: {error.strerror}")) from None
         self._table = tabular.ParquetWriter(self._draft, schema) if self._is_table and schema is not None else None
         self._file = None if self._table else self._draft.open("wb")
         self.num_rows = 0

@@ -36,7 +36,12 @@ def batches(path: Path, source: str) -> Iterator[list[Any]]:
             plain = all(_is_plain(field.type, field.name, source) for field in file.schema_arrow)
             number = 0
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                rows = batch.to_pylist()
+                try:
+                    rows = batch.to_pylist()
+                except (UnicodeDecodeError, OverflowError) as error:
+                    places = f"rows {number + 1:,} to {number + batch.num_rows:,}"
+                    rule = f"{source} holds a value in {places} that cannot be read: {error}"
+                    raise InvalidInput(Problem("data.path", rule, "write that column again, texts as UTF-8")) from None
                 yield [_row(row, number + place, source, plain) for place, row in enumerate(rows, start=1)]
                 number += len(rows)
     except (pyarrow.ArrowInvalid, OSError) as error:
@@ -80,16 +85,23 @@ def _row(row: dict[str, Any], number: int, source: str, plain: bool) -> Any:
 
 def _json_of_column(name: str, value: Any) -> Any:
     try:
-        return _json(value)
+        return to_json(value)
     except ValueError as error:
         raise ValueError(f"the column {name!r}: {error}") from None
 
 
-def _json(value: Any) -> Any:
+def to_json(value: Any) -> Any:
+    """A value as Arrow gives it, as JSON has it: dates, times and decimals are texts.
+
+    Raises:
+        ValueError: It is bytes, or no finite number.
+    """
     if isinstance(value, dict):
-        return {key: _json(one) for key, one in value.items()}
+        return {key: to_json(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_json(one) for one in value]
+        return [to_json(one) for one in value]
+    if isinstance(value, bytes):
+        raise ValueError("bytes are no JSON value, write text")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value} is no JSON value, write null")
     if value is None or isinstance(value, str | int | float):

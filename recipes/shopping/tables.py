@@ -2,12 +2,14 @@
 
 import csv
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from recipes.data.rows import HALF_PAIR
+from recipes.data.tabular import to_json
 from sweeps.errors import InvalidInput, Problem, nearest
 from sweeps.retrieving import TABLES
 
@@ -113,12 +115,24 @@ def _parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
             for batch in file.iter_batches(columns=wanted):
                 for row in batch.to_pylist():
                     number += 1
-                    yield number, row
+                    yield number, {key: _json_of(key, value, number) for key, value in row.items()}
+    except (UnicodeDecodeError, OverflowError) as error:
+        raise _NotOfItsFormError(f"holds a value past row {number} that cannot be read: {error}") from None
     except pyarrow.ArrowInvalid as error:
         with path.open("rb") as file:
             if file.read(len(_POINTER)) == _POINTER:
                 raise _NotOfItsFormError("is what git-lfs leaves in its place; `git lfs pull` gets the file") from None
         raise _NotOfItsFormError(f"is no Parquet: {str(error).splitlines()[0]}") from None
+
+
+def _json_of(name: str, value: Any, number: int) -> Any:
+    """As JSON has it; a number that is none is a missing value, as pandas writes it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    try:
+        return to_json(value)
+    except ValueError as error:
+        raise _NotOfItsFormError(f"row {number}, column {name!r}: {error}") from None
 
 
 _READERS: dict[str, _Reader] = {

@@ -57,6 +57,15 @@ def test_a_check_with_an_error_prints_it_and_ends_with_2(folder: Path) -> None:
     assert [row["lines"] for row in table if row["name"] == "form"] == ["151", "152"]
 
 
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_what_has_no_encoding_is_quoted_and_breaks_nothing(folder: Path, form: str) -> None:
+    (folder / "half.jsonl").write_text('{"\\ud800": 1}\n')
+    done = run(folder, "check", str(folder / "half.jsonl"), "-o", form)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "ud800" in done.stdout
+
+
 def test_prompts_that_are_held_out_are_an_error_in_rows_and_in_pairs(folder: Path) -> None:
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
     (folder / "challenge.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:3]))

@@ -11,6 +11,7 @@ from recipes.commerce import pairs, task
 from recipes.data import answers, checking, masks
 from recipes.data.checking import Checked, Settings, check
 from recipes.data.findings import NUM_LINES, Tallies
+from recipes.data.rows import is_half
 from recipes.data.stream import Source, opened
 from recipes.data.words import all_shingles
 from recipes.schema import Base
@@ -122,9 +123,10 @@ def test_repeated_rows_and_contradictions_are_told() -> None:
     assert seen.num_repeated == 1
 
 
-def test_near_duplicates_are_told_with_the_largest_group() -> None:
+@pytest.mark.parametrize("field", [{}, {"session": "main"}, {"conversation": 7}])
+def test_near_duplicates_are_told_with_the_largest_group(field: dict[str, Any]) -> None:
     text = "please send the four oak chairs that we ordered in spring to the new flat of my parents in the old town"
-    rows = [{"prompt": f"{text} {end}", "completion": end} for end in ("soon", "now", "today")]
+    rows = [{"prompt": f"{text} {end}", "completion": end, **field} for end in ("soon", "now", "today")]
     seen = checked([*rows, *GOOD])
     assert found(seen)["near-duplicates"] == ("warning", 3, (1, 2, 3))
     assert seen.num_near == 3
@@ -317,8 +319,16 @@ def test_two_ways_to_write_a_ranked_pair_are_the_same() -> None:
         {"prompt": f"{n}", "response": f"{'ab'[rank]}{n}", "rank": rank} for n in range(20) for rank in (0, 1)
     ]
     assert checked(halves).forms == {"preference pairs": 40}
-    assert checking.is_half(halves[0])
+    assert is_half(halves[0])
     assert not [one for one in checked(halves).findings if one.level == "error" and one.name == "pairs"]
+
+
+def test_a_whole_pair_may_have_a_field_called_rank() -> None:
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "good"}]
+    rows: list[dict[str, Any]] = [{"messages": turns, "rejected": f"bad {n}", "rank": 3} for n in range(5)]
+    assert not any(map(is_half, rows))
+    seen = checked(rows)
+    assert (seen.forms, seen.num_usable) == ({"preference pairs": 5}, 5)
 
 
 def test_what_is_not_looked_at_in_half_a_pair_is_told() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recipes.commerce import pairs
+from recipes.data import pair_audit
 from recipes.data.pair_audit import Limits, Measured, check_pairs, num_items, wilson
 
 
@@ -27,6 +28,18 @@ def rows(sizes: Iterator[tuple[Any, Any]], per_prompt: int = 1) -> list[tuple[in
 def measured(name: str, found: Any) -> Measured:
     one: Measured = next(one for one in found.measured if one.name == name)
     return one
+
+
+def test_of_many_pairs_a_part_is_drawn_from_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are joined and sorted: what the first pairs do not show, the others may."""
+    monkeypatch.setattr(pair_audit, "MAX_AUDITED", 300)
+    rng = random.Random(1)
+    fair = [("x" * rng.randint(5, 20), "y" * rng.randint(5, 20)) for _ in range(500)]
+    found = check_pairs(rows(iter([*fair, *[("z" * 5, "w" * 20)] * 2500])))
+    characters = measured("characters", found)
+    assert (found.num_pairs, characters.n) == (3000, 300)
+    assert characters.share == pytest.approx((500 * 0.5) / 3000, abs=0.05)
+    assert [one.name for one in found.found] == ["characters"]
 
 
 def test_the_papers_example_one_category_against_three_is_an_error() -> None:

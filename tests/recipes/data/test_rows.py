@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recipes.data.answers import as_json
 from recipes.data.rows import MAX_PROBLEMS, canonical, checked_rows, read_jsonl, to_chat
 from sweeps.errors import InvalidInput
 
@@ -24,6 +25,14 @@ def problems(path: Path) -> list[str]:
 def written(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "Infinity", "NaN"])
+def test_a_number_that_is_none_is_no_json_in_a_row_nor_in_an_answer(tmp_path: Path, number: str) -> None:
+    path = written(tmp_path / "rows.jsonl", f'{{"prompt": "b", "completion": {{"a": {number}}}}}\n'.encode())
+    assert ": not JSON: " in problems(path)[0]
+    assert as_json(f'{{"a": {number}}}') is None
+    assert as_json('{"a": 1e300}') == {"a": 1e300}
 
 
 @pytest.mark.parametrize(("ask", "say"), [("prompt", "completion"), ("question", "answer"), ("prompt", "response")])

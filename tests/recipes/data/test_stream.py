@@ -122,6 +122,21 @@ def test_parquet_that_cannot_be_rows_is_told(tmp_path: Path) -> None:
     assert told(path) == f"line 1: {path}: the column 'w': nan is no JSON value, write null"
     path.write_bytes(path.read_bytes()[:60])
     assert f"{path} cannot be read as Parquet: " in told(path)
+    broken = pyarrow.Array.from_buffers(
+        pyarrow.string(), 1, [None, pyarrow.py_buffer(bytes([0, 0, 0, 0, 2, 0, 0, 0])), pyarrow.py_buffer(b"\xff\xfe")]
+    )
+    parquet.write_table(pyarrow.table({"prompt": broken, "completion": ["b"]}), path)
+    assert f"{path} holds a value in rows 1 to 1 that cannot be read: 'utf-8' codec can't decode" in told(path)
+    days = pyarrow.array([2**31 - 1], pyarrow.int32()).cast(pyarrow.date32())
+    parquet.write_table(pyarrow.table({"prompt": ["a"], "completion": ["b"], "when": days}), path)
+    assert f"{path} holds a value in rows 1 to 1 that cannot be read: " in told(path)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.parquet"])
+def test_a_place_that_cannot_be_written_is_told_before_any_work(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidInput, match=rf"--to: .*file/{name} cannot be written: "):
+        RowWriter(tmp_path / "file" / name)
 
 
 def test_a_table_needs_one_type_a_column(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,16 @@ def test_every_form_gives_the_same_rows(tmp_path: Path, ending: str) -> None:
     assert [row for _, row in read_table(path, "here", ["id", "title"])] == (
         ROWS if ending != "parquet" else [{"id": row["id"], "title": row["title"]} for row in ROWS]
     )
+
+
+def test_what_parquet_has_and_json_has_not_is_text_or_told(tmp_path: Path) -> None:
+    row = {"id": "p1", "title": "Tent", "price": Decimal("19.90"), "added": date(2026, 1, 2), "stars": float("nan")}
+    path = write(tmp_path / "products.parquet", [row])
+    [(_, read)] = read_table(path, "here", list(row))
+    assert read == {**row, "price": "19.90", "added": "2026-01-02", "stars": None}
+    write(path, [{"id": "p1", "title": "Tent", "picture": b"\x00"}])
+    with pytest.raises(InvalidInput, match="row 1, column 'picture': bytes are no JSON value"):
+        list(read_table(path, "here", ["id", "title", "picture"]))
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])

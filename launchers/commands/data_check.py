@@ -126,6 +126,7 @@ def _settings(
 def _held_out(files: list[str]) -> "HeldOut":
     """The prompts of these files, or of the dev and challenge rows of these sweeps and split folders, by the name."""
     from recipes.data.held_out import held_out
+    from sweeps.errors import InvalidInput, Problem
 
     prompts: HeldOut = {}
     for file in files:
@@ -134,7 +135,10 @@ def _held_out(files: list[str]) -> "HeldOut":
                 prompts |= held_out(enumerate(rows, start=1), f"the {side} rows of {file}")
             continue
         with given(file) as found:
-            prompts |= held_out(found.source.rows(), file)
+            if not (here := held_out(found.source.rows(), file)):
+                rule = f"{file} has no rows, so nothing would be held out"
+                raise InvalidInput(Problem("--held-out", rule, "name the file that has them, or leave it out"))
+            prompts |= here
     return prompts
 
 

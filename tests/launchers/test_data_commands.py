@@ -78,6 +78,10 @@ def test_prompts_that_are_held_out_are_an_error_in_rows_and_in_pairs(folder: Pat
         found = [one for one in json.loads(done.stdout)["findings"] if one["name"] == "held out"]
         assert [(one["count"], one["lines"]) for one in found] == [(len(lines), lines)]
         assert f"is also in {folder / 'challenge.jsonl'}, which is held out" in found[0]["rule"]
+    (folder / "lost.jsonl").touch()
+    done = run(folder, "check", str(folder / "rows.jsonl"), "--held-out", str(folder / "lost.jsonl"))
+    assert done.returncode == 2
+    assert f"--held-out: {folder / 'lost.jsonl'} has no rows, so nothing would be held out" in done.stderr
     to = folder / "held"
     assert run(folder, "split", str(folder / "rows.jsonl"), "--to", str(to)).returncode == 0
     for side, is_told in (("train", False), ("dev", True), ("challenge", True)):

@@ -12,7 +12,7 @@ from sweeps.errors import InvalidInput, Problem, nearest
 from tracking.ledger import Evaluation, SweepState
 from tracking.meters.gates import GATE
 from tracking.meters.metrics import Item
-from tracking.state import BASE, DEFECTS
+from tracking.state import BASE, DEFECTS, meant
 
 SPLITS = ("dev", "challenge")
 WHERE = "--arms"
@@ -74,15 +74,13 @@ def find_arms(state: SweepState, asked: Sequence[str], where: str = WHERE) -> tu
     others = list(dict.fromkeys([BASE, *(arm for arm in state.arms if arm != DEFECTS)]))
     found, problems = [], []
     for text in asked:
-        exact = [arm for arm in (*trials, *others) if arm == text]
-        exact = exact or [trial.id for trial in trials.values() if str(trial.number) == text]
-        meant = exact or [trial for trial in trials if text and trial.startswith(text)]
-        if len(meant) == 1:
-            found += meant
-        elif meant:
-            problems.append(Problem(where, f'"{text}" may be any of {", ".join(meant)}', "give the whole id"))
+        these = [text] if text in others else [trial.id for trial in meant(trials.values(), text)]
+        if len(these) == 1:
+            found += these
+        elif these:
+            problems.append(Problem(where, f'"{text}" may be any of {", ".join(these)}', "give the whole id"))
         else:
-            valid = [*others, *(str(trial.number) for trial in trials.values()), *trials]
+            valid = [*others, *(str(one.number) for one in trials.values() if one.stage is None), *trials]
             problems.append(Problem(where, f'no arm of {state.name} is called "{text}"', nearest(text, valid)))
     if problems:
         raise InvalidInput(problems)

@@ -42,7 +42,7 @@ def certificate(
         "sweep": state.name,
         "trial": {
             "id": trial.id,
-            "number": _number(trial),
+            "number": trial.own_number,
             "stage": trial.stage or (state.facts.get("stage") or {}).get("name"),
             "state": str(trial.state),
             "pool": trial.pool,
@@ -133,17 +133,12 @@ def _evaluated(evaluation: Evaluation, name: str, value: float | None) -> dict[s
     return {"value": value, "n": n, "source": source, "detail": evaluation.detail}
 
 
-def _number(trial: TrialState) -> int:
-    """That of the stage which trained it."""
-    return trial.number if trial.stage is None else trial.stage_number
-
-
 def _runners_up(state: SweepState, choice: Choice) -> list[dict[str, Any]]:
     table = frame(state)
     return [
         {
             "id": trial,
-            "number": _number(state.trials[trial]),
+            "number": state.trials[trial].own_number,
             "stage": state.trials[trial].stage,
             "objective": choice.verdicts[trial].objective,
             "val/loss": table.loc[trial].get("val/loss", math.nan),

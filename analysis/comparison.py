@@ -66,6 +66,4 @@ def comparison(state: SweepState, choice: Choice, split: str = "challenge") -> p
 
 def _number(state: SweepState, arm: str) -> int | None:
     trial = state.trials.get(arm)
-    if trial is None:
-        return None
-    return trial.number if trial.stage is None else trial.stage_number
+    return None if trial is None else trial.own_number

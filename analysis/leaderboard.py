@@ -15,7 +15,7 @@ from analysis.plain import plain, records
 from analysis.rule import ACCURACY, CHANGE, LOSS, QUALITY, Mode, Rule, effective_rule
 from analysis.ways import other_ways
 from sweeps.metrics import warning
-from tracking.ledger import SweepState, TrialState
+from tracking.ledger import SweepState
 
 _LATENCY = ("latency/formulation_p50_s", "latency/formulation_p95_s", "latency/agent_p95_s", "latency/ttft_p95_s")
 _COST = ("cost/usd", "cost/gpu_s", "cost/usd_per_1k_requests")
@@ -68,7 +68,7 @@ def leaderboard(state: SweepState, rule: Rule | None = None) -> Leaderboard:
     table = pd.DataFrame(
         {
             "rank": pd.array(_ranks(rule, [verdicts[trial] for trial in ordered]), dtype="Int64"),
-            "number": [_number(state.trials[trial]) for trial in ordered],
+            "number": [state.trials[trial].own_number for trial in ordered],
             "id": ordered,
             **_stages(state, ordered),
             "state": facts["state"].to_numpy(),
@@ -86,10 +86,6 @@ def leaderboard(state: SweepState, rule: Rule | None = None) -> Leaderboard:
         table["warning"] = warnings
     table["failed"] = [list(verdicts[trial].failures) for trial in ordered]
     return Leaderboard(rule, note, table, tuple(keys), tuple(_arms(state)))
-
-
-def _number(trial: TrialState) -> int:
-    return trial.number if trial.stage is None else trial.stage_number
 
 
 def _stages(state: SweepState, ordered: list[str]) -> dict[str, list[str]]:

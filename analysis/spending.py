@@ -28,10 +28,7 @@ from tracking.meters.cost import (
 from tracking.state import BASE, BASE_SCHEMA, DEFECTS, INCUMBENT
 
 _CALLED = {BASE: "base", BASE_SCHEMA: "base in the schema", INCUMBENT: "incumbent", DEFECTS: "planted defects"}
-POINT = (
-    "all that the sweep and the stages before it spent, machines and judge, over the points that its champion gained "
-)
-POINT += "on the same items"
+POINT = "what the sweep and the stages before it spent, machines and judge, over the points gained on the same items"
 
 
 @dataclass(frozen=True)

@@ -212,9 +212,8 @@ def _called(state: SweepState, arm: str, champion: str | None) -> str:
         return "base"
     trial = state.trials[arm]
     stage = trial.stage or state.facts["stage"]["name"]
-    number = trial.stage_number if trial.stage else trial.number
     role = "champion" if arm == champion or trial.stage else "best on dev"
-    return f"{stage} {role}, trial {number}"
+    return f"{stage} {role}, trial {trial.own_number}"
 
 
 def _entry(state: SweepState, trial: TrialState) -> dict[str, Any]:

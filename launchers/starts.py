@@ -39,7 +39,7 @@ def _enter(ledger: Ledger, state: SweepState, source: SweepState, start: StartTr
         "known": {**_settled(trial), **_loss(state, source, trial)},
         "adapter": _seen_from(ledger.folder, source.folder / trial.adapter),
         "stage": trial.stage or start.stage,  # which may have taken it over from one before
-        "stage_number": trial.stage_number if trial.stage else trial.number,
+        "stage_number": trial.own_number,
         "spent": trial_cost(source, trial.id),
     }
     there = state.trials.get(trial.id)

@@ -88,7 +88,7 @@ def _from(built: Built) -> str:
         return ""
     state = read(place.starts[0].folder)
     labels = [state.trials[start.trial] for start in place.starts]
-    numbers = ", ".join(str(one.stage_number if one.stage else one.number) for one in labels)
+    numbers = ", ".join(str(one.own_number) for one in labels)
     return f", from trial{'s' if len(labels) > 1 else ''} {numbers} of {place.starts[0].stage}"
 
 

@@ -143,7 +143,7 @@ def _trial_run(state: SweepState, trial: TrialState, files: tuple[str, ...]) -> 
         run.tags["podium.superseded"] = f"no point of version {state.version}"
     run.tags.update({f"podium.{key}": text for key in ("reason", "error") if (text := getattr(trial, key))})
     swept = {_name(path): _text(value) for path, value in trial.values.items()}
-    run.params = {**swept, "trial": str(trial.number if trial.stage is None else trial.stage_number)}
+    run.params = {**swept, "trial": str(trial.own_number)}
     if trial.started is not None and trial.pool:  # a parameter cannot change; a pool may, until the trial has started
         run.params["pool"] = trial.pool
     for report in trial.reports:

@@ -70,9 +70,14 @@ class TrialState:
     spent: dict[str, float] = field(default_factory=dict)  # what it cost there, by the design's names
 
     @property
+    def own_number(self) -> int:
+        """Its number in the stage that trained it, which is the one that people are shown."""
+        return self.number if self.stage is None else self.stage_number
+
+    @property
     def label(self) -> str:
         """What people call it: ``trial 3``, or ``trial 3 of sft`` where that stage has trained it."""
-        return f"trial {self.number}" if self.stage is None else f"trial {self.stage_number} of {self.stage}"
+        return f"trial {self.own_number}" + (f" of {self.stage}" if self.stage is not None else "")
 
     @property
     def title(self) -> str:

@@ -130,7 +130,7 @@ def trial_adapters(bundle: Bundle) -> dict[str, Path]:
 
 
 def _served_as(trial: TrialState) -> str:
-    return f"trial-{trial.number}" if trial.stage is None else f"{trial.stage}-trial-{trial.stage_number}"
+    return f"{f'{trial.stage}-' if trial.stage is not None else ''}trial-{trial.own_number}"
 
 
 def more_adapters(bundle: Bundle, entries: Sequence[str]) -> dict[str, Path]:

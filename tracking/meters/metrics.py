@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recipes.data.jsonl import strict_json
 from sweeps.errors import InvalidInput, Problem, nearest
 from tracking.meters.functions import OwnFunction
 
@@ -32,17 +33,13 @@ class NotJsonError(ValueError):
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text. NaN and Infinity are no JSON, whatever Python's parser says.
+    """The value of a JSON text, by the letter; see :func:`recipes.data.jsonl.strict_json`.
 
     Raises:
         NotJsonError: It cannot be parsed, or is nested too deeply to be.
     """
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no JSON")
-
     try:
-        return json.loads(text, parse_constant=refuse)
+        return strict_json(text)
     except (ValueError, RecursionError) as error:
         raise NotJsonError(str(error)) from None
 
